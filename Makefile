@@ -1,0 +1,43 @@
+# The tasks of a developer. `make demo` shows the main job, `make test` passes the tests; both set everything up.
+
+PYTHON ?= python3
+VENV ?= .venv
+QUICK ?=
+# The interpreter itself: a version manager's shim costs more than a boot.
+INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null)
+BIN := $(VENV)/bin
+STALE ?= 12
+
+.PHONY: demo test lint bench venv packages clean
+
+demo: venv
+	@demo/run $(BIN)/python $(STALE)
+
+test: venv
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/vermin -t=3.6- --no-tips --violations ovsxen tests bench
+	$(BIN)/python -m compileall -q ovsxen tests bench
+
+bench: venv
+	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+venv: packages $(VENV)/.ready
+
+packages:
+	@tools/install-packages
+
+$(VENV)/.ready: setup.cfg tools/make-venv
+	tools/make-venv $(or $(INTERPRETER),$(PYTHON)) $(VENV)
+	touch $@
+
+$(VENV)/.lint: requirements-lint.txt $(VENV)/.ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-lint.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

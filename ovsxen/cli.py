@@ -1,0 +1,228 @@
+"""A verb → a function → an exit code. The only module that prints; everything said here is also in a value.
+
+What costs time to import is imported by the verb that needs it.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
+
+from ovsxen import __version__
+from ovsxen.errors import EXIT_FAILED, EXIT_OK, OvsxenError, UsageError
+from ovsxen.host.paths import paths_under
+from ovsxen.host.settings import read_settings
+from ovsxen.report import Outcome, Phase, printable
+from ovsxen.sequence import Host, Warn, explain
+
+SEQUENCE_SCHEMA = 1
+DEFAULT_STALE_BRIDGES = 3
+HELP_WIDTH = 100  # given, because finding out the terminal's costs every boot 2 ms
+NAMES = {"directory": "directory", "command": "command after --"}
+
+
+class Verb(NamedTuple):
+    """What a verb is for, the options and arguments that it takes, and the function that it is."""
+
+    help: str
+    takes: Tuple[str, ...]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the command line; gives the exit code (errors.py, and status.py for `status`)."""
+    os.umask(0o022)
+    before, command = _split_command(sys.argv[1:] if arguments is None else arguments)
+    parser = build_parser()
+    options = parser.parse_args(before)
+    options.command = command
+    wrong = _misused(options)
+    if wrong:
+        parser.error(wrong)
+    try:
+        return int(VERBS[options.verb].run(options))
+    except KeyboardInterrupt:
+        warn("interrupted: run `ovsxen %s` again" % options.verb)
+        return EXIT_FAILED
+    except Exception as raised:
+        error = explain(raised, "ovsxen %s could not go on" % options.verb)
+        warn(str(error))
+        return error.exit_code
+
+
+def run_and_end() -> NoReturn:
+    """`main` as a whole process, which ends at once: tidying the interpreter up costs a tenth of a small boot."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):  # AttributeError: it was closed before we began, and is None
+            pass
+    os._exit(code)
+
+
+def _split_command(arguments: List[str]) -> Tuple[List[str], List[str]]:
+    """What comes before `--`, and the command after it, which argparse must not touch."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1:]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line as README.md describes it. One parser: one for each verb would double its cost in every boot."""
+    width = max(len(name) for name in VERBS)
+    parser = argparse.ArgumentParser(
+        prog="ovsxen", usage="ovsxen [--root DIR] VERB [OPTION...]",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH),
+        description="Boots Open vSwitch on a XenServer or XCP-ng host and tells the truth about it.",
+        epilog="verbs:\n" + "\n".join("  %-*s  %s" % (width, name, verb.help) for name, verb in VERBS.items()))
+    parser.add_argument("--root", default=os.environ.get("OVSXEN_ROOT", "/"), metavar="DIR",
+                        help="the host's file system starts here (default: OVSXEN_ROOT, else /)")
+    parser.add_argument("verb", metavar="VERB", choices=list(VERBS), help="what to do, see below")
+    parser.add_argument("directory", nargs="?", metavar="DIR", help="where sandbox makes its host")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--dry-run", action="store_true", help="say what a start would do and why; change nothing")
+    parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
+    return parser
+
+
+def _misused(options: argparse.Namespace) -> str:
+    """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
+    takes = VERBS[options.verb].takes
+    for name in ("directory", "json", "dry_run", "stale_bridges", "command"):
+        if getattr(options, name) not in (None, False, []) and name not in takes:
+            return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
+    return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
+
+
+def warn(text: str) -> None:
+    """One line to whoever reads stderr. An output that is gone or full never changes what is done."""
+    _print("ovsxen: %s" % text, sys.stderr)
+
+
+def _print(text: str, stream: Any) -> None:
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python fails at its end for the same reason
+
+
+def find_host(options: argparse.Namespace) -> Host:
+    """The host that the command line names. Raises UsageError where there is none."""
+    if not os.path.isdir(options.root):
+        raise UsageError("the root %s is not a directory" % (options.root or "(an empty name)"), "check --root")
+    paths = paths_under(Path(options.root), os.environ)
+    return Host(paths, read_settings(paths))
+
+
+def run_sequence(options: argparse.Namespace) -> int:
+    """Run a sequence of phases, printing each as it ends, or all of them as one JSON object."""
+    warnings: List[str] = []
+    as_json = options.json
+
+    def note(text: str) -> None:
+        warnings.append(text)
+        if not as_json:
+            warn("warning: %s" % text)
+
+    phases: List[Phase] = []
+    error: Optional[OvsxenError] = None
+    try:
+        for phase in _sequence(options, find_host(options), note):
+            phases.append(phase)
+            if not as_json:
+                _print_phase(phase)
+    except OvsxenError as raised:
+        error = raised
+    failed = [phase.exit_code for phase in phases if phase.outcome is Outcome.FAILED]
+    exit_code = error.exit_code if error else failed[0] if failed else EXIT_OK
+    if as_json:
+        _print_json({"schema": SEQUENCE_SCHEMA, "verb": options.verb, "exit_code": exit_code,
+                     "error": str(error) if error else "", "phases": [phase.as_json() for phase in phases],
+                     "warnings": warnings})
+    elif error:
+        raise error
+    return exit_code
+
+
+def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[Phase]:
+    if options.verb == "start":
+        from ovsxen import boot
+        return boot.start(host, note, dry_run=options.dry_run)
+    from ovsxen import lifecycle
+    return {"stop": lifecycle.stop, "restart": lifecycle.restart, "reload": lifecycle.reload,
+            "force-reload": lifecycle.reload, "load-kmod": lifecycle.load_kmod}[options.verb](host, note)
+
+
+def _print_phase(phase: Phase) -> None:
+    _print("%-14s %-9s %7.1f ms  %s" % (phase.name, phase.outcome.value, phase.ms, phase.reason), sys.stdout)
+    for name in phase.names:
+        _print("                 %s" % printable(name), sys.stdout)
+
+
+def _print_json(value: Dict[str, Any]) -> None:
+    import json
+    _print(json.dumps(value, indent=1, sort_keys=True), sys.stdout)
+
+
+def show_status(options: argparse.Namespace) -> int:
+    """Print the verdict. A host that cannot be looked at is "unknown", whatever kept us from it."""
+    from ovsxen import look, status
+    try:
+        judged = status.judge(look.look(find_host(options)))
+    except UsageError:
+        raise
+    except Exception as raised:
+        error = explain(raised, "this host cannot be looked at")
+        if options.json:
+            _print_json(status.unreadable_as_json(str(error)))
+        else:
+            warn(str(error))
+        return status.Verdict.UNKNOWN.exit_code
+    if options.json:
+        _print_json(status.as_json(judged))
+    else:
+        _print(status.as_text(judged), sys.stdout)
+    return judged.verdict.exit_code
+
+
+def show_version(options: argparse.Namespace) -> int:
+    """Print versions; those that run come from the daemons themselves."""
+    from ovsxen.versions import read_versions
+    _print("ovsxen %s" % __version__, sys.stdout)
+    for line in read_versions(find_host(options)):
+        _print(line, sys.stdout)
+    return EXIT_OK
+
+
+def run_sandbox(options: argparse.Namespace) -> int:
+    """Make a host in a directory, run a command in it, take it down."""
+    from ovsxen.sandbox import sandbox
+    stale_bridges = DEFAULT_STALE_BRIDGES if options.stale_bridges is None else options.stale_bridges
+    return sandbox.run(Path(options.directory), stale_bridges, options.command, warn)
+
+
+def show_help(_options: argparse.Namespace) -> int:
+    """Print what --help prints."""
+    _print(build_parser().format_help(), sys.stdout)
+    return EXIT_OK
+
+
+VERBS: Dict[str, Verb] = {
+    "start": Verb("boot the switch; repeat it as often as you like", ("json", "dry_run"), run_sequence),
+    "stop": Verb("stop both daemons", ("json",), run_sequence),
+    "restart": Verb("stop, then start; purges only what a start would", ("json",), run_sequence),
+    "reload": Verb("read inventory and settings again, interrupt nothing", ("json",), run_sequence),
+    "force-reload": Verb("the same as reload", ("json",), run_sequence),
+    "status": Verb("one verdict over the whole host", ("json",), show_status),
+    "version": Verb("versions of ovsxen and of Open vSwitch, installed and running", (), show_version),
+    "load-kmod": Verb("load the kernel module, or say why it cannot be", ("json",), run_sequence),
+    "sandbox": Verb("make a XenServer host in DIR, run `-- COMMAND` (default: a shell) in it, take it down",
+                    ("directory", "stale_bridges", "command"), run_sandbox),
+    "help": Verb("this text", (), show_help),
+}

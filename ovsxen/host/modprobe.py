@@ -1,0 +1,116 @@
+"""Load the kernel module, or say why it cannot be loaded.
+
+The `bridge` module may stand in the way of an old one; it is removed only while it holds no bridge.
+"""
+
+import os
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Tuple
+
+from ovsxen.errors import AdministratorError
+from ovsxen.host import kmod, proc
+from ovsxen.host.paths import Paths
+
+WITHIN_S = 30.0
+
+
+class Cause(Enum):
+    """Why a module cannot be loaded, and what to do about it."""
+
+    NO_MODULE = "no such module for this kernel: install the package that holds openvswitch.ko for it"
+    WRONG_KERNEL = "built for another kernel: install the modules of the running one, or boot the other one"
+    SIGNATURE = "the kernel rejected its signature: install a module signed with a key that this kernel trusts"
+    SYMBOL = "it needs a symbol that this kernel does not have: module and kernel do not fit, see `dmesg`"
+    BLACKLIST = "it is blacklisted in %s: remove the entry and run `ovsxen load-kmod`"
+    IN_THE_WAY = "the bridge module stands in its way and holds bridges: delete them, or boot in switch mode"
+    OTHER = "see `dmesg`"
+
+
+class ModuleRefused(AdministratorError):
+    """The module cannot be loaded: `cause`, with modprobe's own words in the problem."""
+
+    def __init__(self, cause: Cause, problem: str, where: str = "") -> None:
+        super().__init__(problem, cause.value % where if cause is Cause.BLACKLIST else cause.value)
+        self.cause = cause
+
+
+def load(paths: Paths, release: str) -> str:
+    """Load the module into a kernel that has none yet; says how. Raises ModuleRefused.
+
+    As ovs-kmod-ctl (2.17) does: openvswitch, then bridge out of the way when it is empty, and once more.
+    """
+    try:
+        return _load_any_name(paths, release)
+    except ModuleRefused as refused:
+        modules = kmod.observe(paths, release)
+        if refused.cause is not Cause.OTHER or not modules.bridge_loaded:
+            raise
+        if modules.bridges:
+            raise ModuleRefused(Cause.IN_THE_WAY, "%s; bridges: %s" % (
+                refused.problem, ", ".join(modules.bridges))) from refused
+    removed = proc.run(("rmmod", "bridge"), WITHIN_S)
+    if removed.returncode != 0:
+        raise ModuleRefused(Cause.OTHER, "the bridge module is in the way and stays (rmmod: %s)" % removed.complaint)
+    return _load_any_name(paths, release) + " after the empty bridge module was removed"
+
+
+def _load_any_name(paths: Paths, release: str) -> str:
+    """Try each name; the first name's failure is the one that tells, since the old name is rarely there at all."""
+    refusals = []
+    for name in kmod.NAMES:
+        tried = proc.run(("modprobe", name), WITHIN_S)
+        if tried.returncode == 0 and kmod.observe(paths, release).present:
+            return "loaded"
+        said = tried.complaint if tried.returncode else "modprobe %s reports success, yet it is not there" % name
+        blacklist = find_blacklist(paths)
+        cause = classify(tried.stderr, blacklist, find_kernels_with_module(paths), release)
+        refusals.append(ModuleRefused(cause, "the kernel module %s cannot be loaded into %s (%s)" % (
+            name, release, said), blacklist))
+    raise refusals[0]
+
+
+def classify(stderr: str, blacklist: str, kernels: Tuple[str, ...], release: str) -> Cause:
+    """Why modprobe failed, from its words in the C locale (kmod 20 to 34), the blacklists and what is installed."""
+    if re.search(r"Key was rejected|Required key not available|signature|Loading of unsigned", stderr, re.IGNORECASE):
+        return Cause.SIGNATURE
+    if re.search(r"Unknown symbol|disagrees about version of symbol", stderr):
+        return Cause.SYMBOL
+    if re.search(r"Exec format error|[Ii]nvalid module format", stderr):
+        return Cause.WRONG_KERNEL
+    if "not found" in stderr or "No such file" in stderr:
+        return Cause.WRONG_KERNEL if kernels and release not in kernels else Cause.NO_MODULE
+    return Cause.BLACKLIST if blacklist or "install command" in stderr else Cause.OTHER
+
+
+def find_blacklist(paths: Paths) -> str:
+    """Where the module is kept from loading: a file of modprobe.d or the kernel's command line; empty when nowhere.
+
+    A plain `blacklist` line does not count: it holds for aliases only, and modprobe is asked by name (modprobe.d(5)).
+    """
+    for directory in paths.modprobe_dirs:
+        for path in sorted(directory.glob("*.conf")):
+            try:
+                text = path.read_text(errors="replace")
+            except OSError:
+                continue
+            if re.search(r"^\s*install\s+openvswitch\s+\S*/(false|true)\b", text, re.MULTILINE):
+                return str(path)
+    try:
+        words = paths.kernel_command_line.read_text(errors="replace").split()
+    except OSError:
+        return ""
+    lists = [word.partition("=")[2].split(",") for word in words if word.startswith("module_blacklist=")]
+    return str(paths.kernel_command_line) if any("openvswitch" in names for names in lists) else ""
+
+
+def find_kernels_with_module(paths: Paths) -> Tuple[str, ...]:
+    """The kernel releases for which an openvswitch.ko is installed."""
+    return tuple(sorted({path.parts[len(paths.lib_modules.parts)]
+                         for path in _module_files(paths.lib_modules)}))
+
+
+def _module_files(lib_modules: Path) -> Tuple[Path, ...]:
+    return tuple(Path(directory) / name for directory, _, names in os.walk(str(lib_modules)) for name in names
+                 if name.startswith("openvswitch.ko"))

@@ -1,0 +1,134 @@
+"""Where everything lies. Every path of a host is made here, below one root, so that a whole host fits in a directory.
+
+Programs (ovsdb-server, modprobe, …) are the machine's, found on the PATH; files are the host's.
+"""
+
+import os
+from pathlib import Path
+from typing import Mapping, NamedTuple, Tuple
+
+SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path holds 108 bytes with its final NUL (unix(7))
+CONTROL_SOCKET_ROOM = len("/ovsdb-server.4194304.ctl")
+
+
+class Paths(NamedTuple):
+    """The files of the host whose file system starts at `root`."""
+
+    root: Path
+    schema_dir: Path
+
+    @property
+    def is_machine(self) -> bool:
+        """The root is this machine's own, so its kernel and firewall are ours to change."""
+        return self.root == Path("/")
+
+    @property
+    def inventory(self) -> Path:
+        return self.root / "etc/xensource-inventory"
+
+    @property
+    def network_conf(self) -> Path:
+        return self.root / "etc/xensource/network.conf"
+
+    @property
+    def sysconfig(self) -> Path:
+        return self.root / "etc/sysconfig/openvswitch"
+
+    @property
+    def dbdir(self) -> Path:
+        return self.root / "etc/openvswitch"
+
+    @property
+    def conf_db(self) -> Path:
+        return self.dbdir / "conf.db"
+
+    @property
+    def rundir(self) -> Path:
+        return self.root / "run/openvswitch"
+
+    @property
+    def db_sock(self) -> Path:
+        return self.rundir / "db.sock"
+
+    @property
+    def turn(self) -> Path:
+        """Whoever starts or stops this host's switch holds the lock on this file."""
+        return self.root / "run/ovsxen.lock"
+
+    @property
+    def boot_report(self) -> Path:
+        """What the last start of this boot did; `ovsxen status` reads it."""
+        return self.rundir / "ovsxen-boot.json"
+
+    @property
+    def historic_booted_marker(self) -> Path:
+        """The old init script's mark that this boot's purge is done."""
+        return self.root / "run/openvswitch.booted"
+
+    @property
+    def logdir(self) -> Path:
+        return self.root / "var/log/openvswitch"
+
+    @property
+    def daemon_cwd(self) -> Path:
+        """Where core files of the daemons land."""
+        return self.root / "var/xen/openvswitch"
+
+    @property
+    def schema(self) -> Path:
+        return self.schema_dir / "vswitch.ovsschema"
+
+    @property
+    def boot_id(self) -> Path:
+        own = self.root / "proc/sys/kernel/random/boot_id"
+        return own if own.exists() else Path("/proc/sys/kernel/random/boot_id")
+
+    @property
+    def proc_modules(self) -> Path:
+        return self.root / "proc/modules"
+
+    @property
+    def kernel_command_line(self) -> Path:
+        return self.root / "proc/cmdline"
+
+    @property
+    def sys_module(self) -> Path:
+        return self.root / "sys/module"
+
+    @property
+    def sys_class_net(self) -> Path:
+        return self.root / "sys/class/net"
+
+    @property
+    def lib_modules(self) -> Path:
+        return self.root / "lib/modules"
+
+    @property
+    def modprobe_dirs(self) -> Tuple[Path, ...]:
+        return tuple(self.root / name for name in ("etc/modprobe.d", "run/modprobe.d", "lib/modprobe.d"))
+
+    def pidfile(self, daemon: str) -> Path:
+        return self.rundir / (daemon + ".pid")
+
+    def control_socket(self, daemon: str, pid: int) -> Path:
+        return self.rundir / ("%s.%d.ctl" % (daemon, pid))
+
+    def log(self, daemon: str) -> Path:
+        return self.logdir / (daemon + ".log")
+
+
+def paths_under(root: Path, environ: Mapping[str, str]) -> Paths:
+    """The paths of the host at `root`; the schema is the host's own copy, else the machine's.
+
+    OVS_PKGDATADIR names another directory for the schema, as it does for ovs-ctl (utilities/ovs-lib.in, 2.17).
+    """
+    root = Path(os.path.abspath(str(root)))
+    if environ.get("OVS_PKGDATADIR"):
+        return Paths(root, Path(environ["OVS_PKGDATADIR"]))
+    own = root / "usr/share/openvswitch"
+    return Paths(root, own if own.is_dir() else Path("/usr/share/openvswitch"))
+
+
+def longest_socket_path(paths: Paths) -> int:
+    """Bytes that the longest socket of this host needs; at most SOCKET_PATH_LIMIT of them fit."""
+    return len(os.fsencode(str(paths.rundir))) + CONTROL_SOCKET_ROOM

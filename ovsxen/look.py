@@ -1,0 +1,154 @@
+"""What there is to see of a host, read and not judged: status.py makes the verdict of it.
+
+Nothing here changes anything, and every question has a deadline: a daemon that does not answer is not running, whatever
+holds its lock.
+"""
+
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from ovsxen import gate
+from ovsxen.errors import NotPermitted, OvsxenError
+from ovsxen.host import identity, inventory, kmod, process
+from ovsxen.host.inventory import NetworkConf
+from ovsxen.host.kmod import KernelModules
+from ovsxen.host.paths import Paths
+from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, ovsdb
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.dblog import Kind, Log
+from ovsxen.ovs.generations import Recovery
+from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.report import Report, read_report
+from ovsxen.sequence import Host
+
+
+class Health(Enum):
+    """A daemon: it answers, it is there and does not, its pidfile is there and nobody holds it, or there is none."""
+
+    RUNNING = "running"
+    HUNG = "hung"
+    DEAD = "dead"
+    STOPPED = "stopped"
+
+
+class Link(Enum):
+    """Between the daemons: connected, not, connected with the configuration not done in time, or not to be seen."""
+
+    UP = "up"
+    DOWN = "down"
+    BEHIND = "behind"
+    UNKNOWN = "unknown"
+
+
+class SeenDaemon(NamedTuple):
+    """A daemon, with the version that it says it is, and why it is taken for hung."""
+
+    daemon: Daemon
+    health: Health
+    version: str = ""
+    why_hung: str = ""
+
+    @property
+    def pid(self) -> Optional[int]:
+        return self.daemon.process.pid if self.daemon.process else None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Stopped by a signal: somebody can continue it."""
+        return self.daemon.process is not None and self.daemon.process.is_stopped
+
+
+class SeenSwitch(NamedTuple):
+    """What the database server tells: None and a problem where it could not."""
+
+    switch: Optional[ovsdb.Switch] = None
+    link: Link = Link.UNKNOWN
+    problem: str = ""
+
+
+class Seen(NamedTuple):
+    """Everything that a look at the host gives. `disabled` is network.conf where it does not ask for the switch."""
+
+    paths: Paths
+    disabled: Optional[NetworkConf]
+    server: SeenDaemon
+    vswitchd: SeenDaemon
+    switch: SeenSwitch
+    modules: KernelModules
+    conf_db: Path
+    log: Log
+    server_has_it_open: bool
+    boot_id: str
+    report: Optional[Report]
+    start_under_way: bool
+    recoveries: Tuple[Tuple[Path, Recovery], ...]
+    warnings: Tuple[str, ...]
+
+
+def look(host: Host) -> Seen:
+    """Look and ask. Raises NotPermitted where this user may not, AdministratorError where a file cannot be read."""
+    paths, within_s = host.paths, host.settings.answer_timeout_s
+    server, vswitchd = (look_at_daemon(paths, name, within_s) for name in (OVSDB_SERVER, VSWITCHD))
+    conf_db = confdb.real_path(paths.conf_db)
+    boot_id = identity.read_boot_id(paths)
+    warnings = host.settings.problems + inventory.read_inventory(paths.inventory).problems
+    return Seen(
+        paths=paths, disabled=gate.why_disabled(paths), server=server, vswitchd=vswitchd,
+        switch=_ask_server(host, server, vswitchd), modules=kmod.observe(paths, identity.kernel_release()),
+        conf_db=conf_db, log=_check(conf_db, server), server_has_it_open=_has_open(server, conf_db),
+        boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
+        start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
+        warnings=warnings)
+
+
+def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
+    """Turn what the lock says into what the daemon itself says. Raises NotPermitted."""
+    daemon = daemons.find_anywhere(paths, name)
+    if daemon.state is not State.RUNNING:
+        return SeenDaemon(daemon, Health.DEAD if daemon.state is State.DEAD else Health.STOPPED)
+    if daemon.process is not None and daemon.process.is_stopped:
+        return SeenDaemon(daemon, Health.HUNG, why_hung="%s is stopped by a signal or a debugger" % daemon.label)
+    try:
+        said = daemons.ask(paths, daemon, "version", (), within_s)
+    except NotPermitted:
+        raise
+    except OvsxenError as error:
+        return SeenDaemon(daemon, Health.HUNG, why_hung=error.problem)
+    return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said))
+
+
+def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwitch:
+    """What only the database server can tell."""
+    if server.health is not Health.RUNNING:
+        return SeenSwitch()
+    within_s = host.settings.answer_timeout_s
+    try:
+        with Connection(host.paths.db_sock, server.daemon.label, within_s) as connection:
+            switch = ovsdb.read_switch(connection, within_s)
+            if vswitchd.health is not Health.RUNNING or daemons.are_linked(server.daemon, vswitchd.daemon) is False:
+                return SeenSwitch(switch, Link.DOWN)
+            next_cfg = switch.row.next_cfg if switch.row else 0
+            done = ovsdb.wait_configured(connection, next_cfg, within_s)
+            return SeenSwitch(switch, Link.UP if done else Link.BEHIND)
+    except NotPermitted:
+        raise
+    except OvsxenError as error:
+        return SeenSwitch(problem=error.problem)
+
+
+def _check(conf_db: Path, server: SeenDaemon) -> Log:
+    log = dblog.check(conf_db, dbtool.DATABASE)
+    if log.kind is Kind.DAMAGED and server.daemon.state is State.RUNNING:
+        return dblog.check(conf_db, dbtool.DATABASE)  # the server may have been in the middle of appending a record
+    return log
+
+
+def _has_open(server: SeenDaemon, conf_db: Path) -> bool:
+    """The server has this very file open; taken as true where that cannot be seen."""
+    if server.daemon.process is None:
+        return True
+    try:
+        return str(conf_db) in process.open_files(server.daemon.process.pid)
+    except OSError:
+        return True

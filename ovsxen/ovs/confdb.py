@@ -1,0 +1,174 @@
+"""conf.db as it lies there before the server opens it, and what there is to go back to. Nothing here changes anything.
+
+confdb_plan.py decides what to do about it, confdb_apply.py does it.
+"""
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, NamedTuple, Optional, Tuple
+
+from ovsxen.errors import AdministratorError, NotInstalled, NotPermitted
+from ovsxen.host import files, proc, process
+from ovsxen.ovs import dblog, dbtool, generations
+from ovsxen.ovs.dblog import Kind, Log, Schema
+
+
+class Source(NamedTuple):
+    """A good log to go back to: the first `size_bytes` of `path`."""
+
+    path: Path
+    size_bytes: int
+    records: int
+    last_date_ms: int
+
+
+class Found(NamedTuple):
+    """conf.db as it lies there, what there is to go back to where it is not good, and what the tool says of it.
+
+    `conversion` is ovsdb-tool's answer ("yes", "no", or what it complained about) for the file that will be used.
+    """
+
+    path: Path
+    log: Log
+    installed: Schema
+    fallbacks: Tuple[Source, ...]
+    had_history: bool
+    conversion: str
+    free_bytes: int
+    leftovers: Tuple[Path, ...]
+
+
+def real_path(conf_db: Path) -> Path:
+    """The file itself: conf.db may be a link to another file system (openvswitch a35ae81c6), and stays one."""
+    return Path(os.path.realpath(str(conf_db))) if os.path.exists(str(conf_db)) else conf_db
+
+
+def find_holder(conf_db: Path) -> Optional[process.Lock]:
+    """Who has the database open for writing (ovsdb/file.c locks `.NAME.~lock~` beside it)."""
+    real = real_path(conf_db)
+    return process.find_lock(real.parent / (".%s.~lock~" % real.name))
+
+
+def observe(conf_db: Path, schema: Path, asked: Optional[proc.Child] = None) -> Found:
+    """Look at conf.db and beside it, without changing anything; `schema` is the installed one's file.
+
+    `asked` is ovsdb-tool, already asked about the conversion.
+
+    Raises NotPermitted, AdministratorError (somebody has it open), NotInstalled (no schema, no ovsdb-tool).
+    """
+    path = real_path(conf_db)
+    holder = find_holder(path)
+    if holder is not None:
+        raise AdministratorError("%s is locked by %s, which has no pidfile of ovsdb-server" % (path, holder.holder),
+                                 "run `ovsxen restart` if it is this host's server, else stop that process first")
+    if asked is None and path.is_file():
+        asked = proc.Child(dbtool.ask_conversion_argv(path, schema))
+    try:
+        log = dblog.check(path, dbtool.DATABASE)
+    except PermissionError as error:
+        raise NotPermitted("cannot read %s" % path, "run ovsxen as root") from error
+    log = _compare_with_newest(path, log)
+    fallbacks = () if log.kind is Kind.GOOD else find_fallbacks(path, log)
+    if log.kind is not Kind.GOOD and fallbacks:
+        asked = proc.Child(dbtool.ask_conversion_argv(fallbacks[0].path, schema))
+    has_content = asked is not None and (log.kind is Kind.GOOD or fallbacks)
+    answer = dbtool.take_conversion(asked) if asked is not None and has_content else "no"
+    space = os.statvfs(str(path.parent)) if path.parent.is_dir() else None
+    had_history = any(generations.list_beside(path, kind) for kind in ("good", "aside", "recovery"))
+    return Found(path, log, read_installed_schema(schema), fallbacks, had_history, answer,
+                 space.f_bavail * space.f_frsize if space else 0, find_leftovers(path))
+
+
+def read_installed_schema(schema: Path) -> Schema:
+    """The schema that the installed Open vSwitch brings. Raises NotInstalled."""
+    try:
+        return dblog.read_schema_file(schema)
+    except (OSError, ValueError) as error:
+        raise NotInstalled("the schema %s cannot be read (%s)" % (schema, error),
+                           "install Open vSwitch, or set OVS_PKGDATADIR") from error
+
+
+def _compare_with_newest(path: Path, log: Log) -> Log:
+    """A log that is good in itself and yet holds less than its newest good copy was cut, or made anew by somebody.
+
+    Logs only grow, or are compacted into another beginning. So it holds less where it is the beginning of the copy, or
+    has nothing but a schema where the copy has more.
+    """
+    newest = next(_good_generations(path), None) if log.kind is Kind.GOOD else None
+    if newest is None or newest.records <= 1:
+        return log
+    if log.records > 1 and not (log.size_bytes < newest.size_bytes and _begins_with(newest.path, path, log.size_bytes)):
+        return log
+    return log._replace(kind=Kind.SHORTER, problem="%d records where %s has %d" % (
+        log.records, newest.path.name, newest.records))
+
+
+def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
+    """Good logs to go back to, newest first: what precedes the damage, then the generations that pass a check.
+
+    conf.db is younger than its generations, unless the damage is in the part that the newest generation has whole. Time
+    stamps do not count: a clock may have run backwards.
+    """
+    kept = tuple(_good_generations(conf_db))
+    if log.kind is not Kind.DAMAGED or log.records <= 1:
+        return kept
+    start = Source(conf_db, log.good_bytes, log.records, log.last_date_ms)
+    if kept and start.size_bytes < kept[0].size_bytes and _begins_with(kept[0].path, conf_db, start.size_bytes):
+        return kept + (start,)
+    return (start,) + kept
+
+
+def _good_generations(conf_db: Path) -> Iterator[Source]:
+    """The generations that pass a check, newest first; each is checked when it is asked for."""
+    for generation in generations.list_beside(conf_db, "good"):
+        try:
+            kept = dblog.check(generation.path, dbtool.DATABASE)
+        except PermissionError:
+            continue
+        if kept.kind is Kind.GOOD:
+            yield Source(generation.path, kept.good_bytes, kept.records, kept.last_date_ms)
+
+
+def _begins_with(longer: Path, shorter: Path, size_bytes: int) -> bool:
+    """The first `size_bytes` of both files are the same."""
+    with files.open_regular(longer) as one, files.open_regular(shorter) as other:
+        blocks = zip(files.read_start(one.fileno(), size_bytes), files.read_start(other.fileno(), size_bytes))
+        return all(first == second for first, second in blocks)
+
+
+@contextmanager
+def preview(found: Found) -> Iterator[Optional[Path]]:
+    """The file to read for what the server will have: conf.db, or what it goes back to; None when that is nothing.
+
+    Where it is a part of a damaged file, the part is copied to a temporary one.
+    """
+    source = found.fallbacks[0] if found.fallbacks else None
+    if found.log.kind is Kind.GOOD:
+        yield found.path
+    elif source is None or source.path != found.path:
+        yield source.path if source else None
+    else:
+        import tempfile  # only a dry run over a damaged file pays for it
+
+        with tempfile.NamedTemporaryFile(prefix="ovsxen-preview-") as copy, open(str(source.path), "rb") as stream:
+            for block in files.read_start(stream.fileno(), source.size_bytes):
+                copy.write(block)
+            copy.flush()
+            yield Path(copy.name)
+
+
+def find_leftovers(conf_db: Path) -> Tuple[Path, ...]:
+    """What a killed run left behind: staged files with what ovsdb-tool made beside them, and its own half copy.
+
+    Nobody else makes these names, and only files count.
+    """
+    ours = re.compile(r"\.{1,2}%s(\.[\w-]+)*\.\d+%s(-compacted)?(\.~lock~|\.tmp)?" % (
+        re.escape(conf_db.name), re.escape(files.STAGED_SUFFIX)))
+    try:
+        names = os.listdir(str(conf_db.parent))
+    except OSError:
+        return ()
+    paths = (conf_db.parent / name for name in sorted(names) if ours.fullmatch(name) or name == conf_db.name + ".tmp")
+    return tuple(path for path in paths if path.is_file() and not path.is_symlink())

@@ -1,0 +1,213 @@
+"""The phases of a boot that talk to the database server. The sequence itself is in boot.py.
+
+Importing this module imports what the conversation needs. It is done while the server starts.
+"""
+
+from typing import Callable, Optional
+
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
+from ovsxen.host import firewall, identity, proc
+from ovsxen.host.clock import Deadline
+from ovsxen.host.inventory import read_inventory
+from ovsxen.ovs import confdb, daemons, dbtool, generations, launch, ovsdb
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.dblog import Kind
+from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.ovs.questions import VERSION_ARGV
+from ovsxen.phases_offline import prepare_to_run
+from ovsxen.plan import Identity, Moment, plan_boot
+from ovsxen.report import Outcome
+from ovsxen.sequence import Configured, Result, Run
+
+ATTEMPTS = 5
+SECONDS_PER_BRIDGE = 0.2
+
+
+def configure(run: Run) -> Result:
+    """The one transaction: the host's identity, the purge of last boot's bridges with its marker, no stale flags."""
+    wanted = _wanted_identity(run)
+    return _until_unchanged(lambda: _configure(run, wanted))
+
+
+def _until_unchanged(attempt: Callable[[], Result]) -> Result:
+    """Read, decide and write again while somebody else writes in between, as XAPI does at boot."""
+    for _ in range(ATTEMPTS):
+        try:
+            return attempt()
+        except ovsdb.Changed:
+            continue
+    raise NoAnswer("the Open_vSwitch row was changed by somebody else each of the %d times that it was to be written"
+                   % ATTEMPTS, "run `ovsxen start` again")
+
+
+def _configure(run: Run, wanted: Identity) -> Result:
+    switch = _read_switch(run)
+    planned = plan_boot(switch, wanted, Moment(
+        boot_id=run.boot_id, server_started=run.server_started,
+        vswitchd_running=_find_vswitchd(run).state is State.RUNNING,
+        purged_before=run.paths.historic_booted_marker.exists(), always_purge=run.settings.delete_bridges))
+    next_cfg = switch.row.next_cfg if switch.row else 0
+    if planned.changes != ovsdb.Changes() and not run.dry_run:
+        with _database(run) as connection:
+            next_cfg = ovsdb.apply(connection, switch, planned.changes, _answer_within_s(run, switch))
+    run.configured = Configured(switch, planned.purged, next_cfg)
+    if planned.changes == ovsdb.Changes():
+        return Result(Outcome.UNCHANGED, planned.why)
+    if planned.purged:
+        return Result(run.act(), "purge %d bridge(s): %s" % (len(planned.purged), planned.why), planned.purged)
+    keys = [name for name, _ in planned.changes.columns + planned.changes.external_ids]
+    keys += ["no " + key for key in planned.changes.drop_other_config]
+    return Result(run.act(), "; ".join(filter(None, ("set " + ", ".join(keys) if keys else "", planned.why))))
+
+
+def _answer_within_s(run: Run, switch: ovsdb.Switch) -> float:
+    """A purge of very many bridges takes the server a while: 0.05 ms each were measured."""
+    return run.settings.answer_timeout_s + len(switch.bridges) / 1000.0
+
+
+def _read_switch(run: Run) -> ovsdb.Switch:
+    """From the server; in a dry run without one, from the file that it would open."""
+    if run.dry_run and daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
+        return _preview_switch(run.checked)
+    with _database(run) as connection:
+        return ovsdb.read_switch(connection, run.settings.answer_timeout_s)
+
+
+def _preview_switch(found: Optional[confdb.Found]) -> ovsdb.Switch:
+    if found is None:
+        return ovsdb.Switch(None, (), ())
+    with confdb.preview(found) as path:
+        return ovsdb.query_file(path, found.log.size_bytes) if path else ovsdb.Switch(None, (), ())
+
+
+def _database(run: Run) -> Connection:
+    label = daemons.find(run.paths, OVSDB_SERVER).label
+    return Connection(run.paths.db_sock, label, run.settings.answer_timeout_s)
+
+
+def _wanted_identity(run: Run) -> Identity:
+    read, chosen = read_inventory(run.paths.inventory), run.settings
+    for problem in read.problems:
+        run.warn(problem)
+    version = ""
+    try:
+        asked = run.asked.version or proc.Child(VERSION_ARGV)
+        version = daemons.version_in(VSWITCHD, asked.read_all(dbtool.WITHIN_S).stdout)
+    except OvsxenError as error:
+        run.warn("ovs_version stays as it is in the database: %s" % error)
+    schema = run.checked.installed if run.checked else confdb.read_installed_schema(run.paths.schema)
+    return Identity(
+        ovs_version=version, db_version=schema.version, system_id=chosen.system_id or read.uuid,
+        system_type=chosen.system_type or read.brand, system_version=chosen.system_version or read.version,
+        rundir=str(run.paths.rundir), external_ids=chosen.external_ids)
+
+
+def start_vswitchd(run: Run) -> Result:
+    """The switch itself. Started means configured: it says so in the database. While it starts, conf.db is copied."""
+    running = _find_vswitchd(run)
+    within_s = run.settings.start_timeout_s + SECONDS_PER_BRIDGE * _bridges_left(run)
+    if running.state is State.RUNNING:
+        if not run.paths.pidfile(VSWITCHD).exists():
+            raise AdministratorError("%s runs, but its pidfile %s is gone" % (
+                running.label, run.paths.pidfile(VSWITCHD)), "run `ovsxen restart`")
+        if run.dry_run:
+            return Result(Outcome.UNCHANGED, "%s runs" % running.label)
+        daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)
+        _wait_connected(run, running, within_s)
+        _wait_configured(run, running, within_s)
+        return Result(Outcome.UNCHANGED, "%s runs and is configured" % running.label)
+    if run.dry_run:
+        return Result(Outcome.WOULD, "start it")
+    deadline = Deadline(within_s)
+    prepare_to_run(run, VSWITCHD)
+    started = daemons.start(run.paths, launch.vswitchd_argv(run.paths, run.settings),
+                            run.settings.vswitchd_priority, within_s,
+                            meanwhile=lambda: keep_generation(run))
+    _wait_configured(run, started, deadline.remaining_s())
+    return Result(Outcome.DONE, "%s started and configured" % started.label)
+
+
+def _find_vswitchd(run: Run) -> Daemon:
+    """Also one whose pidfile is gone: two must never run, and bridges are not purged under one."""
+    if run.stray_vswitchd is None:
+        run.stray_vswitchd = daemons.find_anywhere(run.paths, VSWITCHD)
+    found = daemons.find(run.paths, VSWITCHD)
+    return found if found.state is State.RUNNING else run.stray_vswitchd
+
+
+def _bridges_left(run: Run) -> int:
+    return len(run.configured.switch.bridges) - len(run.configured.purged) if run.configured else 0
+
+
+def _wait_connected(run: Run, vswitchd: Daemon, within_s: float) -> None:
+    """A vswitchd that lost its server tries again by itself, within 8 s."""
+    server = daemons.find(run.paths, OVSDB_SERVER)
+    if not Deadline(within_s).wait_until(lambda: daemons.are_linked(server, vswitchd) is not False, every_s=0.05):
+        raise NoAnswer("%s is not connected to %s" % (vswitchd.label, server.label),
+                       "see %s, then run `ovsxen restart`" % run.paths.log(VSWITCHD))
+
+
+def _wait_configured(run: Run, vswitchd: Daemon, within_s: float) -> None:
+    with _database(run) as connection:
+        if not ovsdb.wait_configured(connection, run.configured.next_cfg if run.configured else 0, max(within_s, 0.1)):
+            raise NoAnswer("%s has not configured what the database says after %g s" % (vswitchd.label, within_s),
+                           "it goes on; see %s and `ovsxen status`" % run.paths.log(VSWITCHD))
+
+
+def keep_generation(run: Run) -> None:
+    """Copy what was checked of conf.db to a good generation; where that fails, a warning: the host is up."""
+    found = run.checked
+    if found is None or found.log.kind is not Kind.GOOD:
+        return
+    try:
+        with open(str(found.path), "rb") as stream:
+            generations.keep(found.path, stream.fileno(), found.log)
+    except OSError as error:
+        run.warn("no copy of %s could be kept (%s): make room in %s" % (
+            found.path, error.strerror, found.path.parent))
+
+
+def attach_managers(run: Run) -> Result:
+    """Let the managers in the database connect, also to a host whose switch did not come up."""
+    server = daemons.find(run.paths, OVSDB_SERVER)
+    if run.dry_run and server.state is not State.RUNNING:
+        return Result(Outcome.WOULD, "let the managers in the database connect")
+    if daemons.managers_are_attached(run.paths, server, run.settings.answer_timeout_s):
+        return Result(Outcome.UNCHANGED, "already attached")
+    if not run.dry_run:
+        daemons.attach_managers(run.paths, server, run.settings.answer_timeout_s)
+    return Result(run.act(), "let the managers in the database connect")
+
+
+def record_hostname(run: Run) -> Result:
+    """external_ids:hostname where it is unset; never changed once it is set (openvswitch 2221e8b03)."""
+    if not run.settings.record_hostname:
+        return Result(Outcome.SKIPPED, "--no-record-hostname")
+    known = _hostname(run.configured.switch) if run.configured else ""
+    if known:
+        return Result(Outcome.UNCHANGED, known)
+    name = identity.find_hostname(full=run.settings.full_hostname)
+    return _until_unchanged(lambda: _record_hostname(run, name))
+
+
+def _record_hostname(run: Run, name: str) -> Result:
+    switch = _read_switch(run)
+    if _hostname(switch):
+        return Result(Outcome.UNCHANGED, _hostname(switch))
+    if not run.dry_run:
+        with _database(run) as connection:
+            ovsdb.apply(connection, switch, ovsdb.Changes(external_ids=(("hostname", name),)),
+                        run.settings.answer_timeout_s)
+    return Result(run.act(), name)
+
+
+def _hostname(switch: ovsdb.Switch) -> str:
+    return switch.row.external_ids.get("hostname", "") if switch.row else ""
+
+
+def open_firewall(run: Run) -> Result:
+    """GRE into dom0, for cross-host internal networks."""
+    if not run.paths.is_machine:
+        return Result(Outcome.SKIPPED, "the firewall of the machine is not this root's")
+    rule = firewall.allow_gre(dry_run=run.dry_run)
+    return Result(run.act() if rule is firewall.GreRule.ADDED else Outcome.UNCHANGED, rule.value)

@@ -1,0 +1,90 @@
+"""Make such a host, run a command in it with the environment set, and take down whatever was started in it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Dict, List
+
+from ovsxen.errors import EXIT_FAILED, OvsxenError, UsageError
+from ovsxen.host import proc
+from ovsxen.host.paths import SOCKET_PATH_LIMIT, Paths, longest_socket_path, paths_under
+from ovsxen.ovs import daemons, launch
+from ovsxen.sandbox import contents
+
+TOP_DOWN = (daemons.VSWITCHD, daemons.OVSDB_SERVER)
+
+
+def run(directory: Path, stale_bridges: int, command: List[str], warn: Callable[[str], None]) -> int:
+    """`ovsxen sandbox`: gives the command's exit code. A directory that is a sandbox already is used as it is.
+
+    What ran in it before goes on afterwards. Raises UsageError for a place that cannot be one, NotInstalled without
+    Open vSwitch.
+    """
+    paths = make(directory, stale_bridges)
+    running = [name for name in TOP_DOWN if daemons.find(paths, name).state is daemons.State.RUNNING]
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        return _run_command(paths, command or [os.environ.get("SHELL") or "/bin/sh"])
+    except KeyboardInterrupt:
+        return EXIT_FAILED
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        take_down(paths, [name for name in TOP_DOWN if name not in running], warn)
+
+
+def make(directory: Path, stale_bridges: int) -> Paths:
+    """Make the host's files, unless they are there. Raises UsageError, NotInstalled."""
+    paths = paths_under(directory, os.environ)
+    if stale_bridges < 0:
+        raise UsageError("--stale-bridges %d makes no sense" % stale_bridges, "give 0 or more")
+    if longest_socket_path(paths) > SOCKET_PATH_LIMIT:
+        raise UsageError("%s is too long a path for the sockets in it" % paths.root,
+                         "use a shorter one, such as /tmp/xs")
+    launch.require_programs()
+    if paths.inventory.exists() and paths.conf_db.exists():
+        return paths
+    if paths.root.exists() and any(paths.root.iterdir()):
+        raise UsageError("%s is not empty and no sandbox" % paths.root, "name a new directory")
+    contents.write_files(paths)
+    contents.make_conf_db(paths, stale_bridges)
+    return paths
+
+
+def environment(paths: Paths) -> Dict[str, str]:
+    """What makes ovsxen and Open vSwitch's own tools work on this host."""
+    package = str(Path(__file__).resolve().parents[2])
+    python_path = [package] + [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    path = [os.path.dirname(sys.executable)] + proc.search_path()
+    return dict(os.environ, OVSXEN_ROOT=str(paths.root), PYTHONPATH=os.pathsep.join(python_path),
+                PATH=os.pathsep.join(path), **daemons.environment(paths))
+
+
+def take_down(paths: Paths, names: List[str], warn: Callable[[str], None]) -> None:
+    """Stop these daemons of the host, where they run."""
+    for name in names:
+        try:
+            daemons.stop(paths, name)
+        except OvsxenError as error:
+            warn("the sandbox %s was not taken down: %s" % (paths.root, error))
+
+
+def _run_command(paths: Paths, command: List[str]) -> int:
+    """Run the command with this terminal, so it is not a child of the process door."""
+    try:
+        child = subprocess.Popen(command, env=environment(paths), cwd=None)
+    except OSError as error:
+        raise UsageError("cannot run %s (%s)" % (command[0], error.strerror), "check the command") from error
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()
+        child.wait()
+        raise
+    return code if code >= 0 else 128 - code
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

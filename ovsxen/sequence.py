@@ -1,0 +1,170 @@
+"""How a sequence of phases is run: in order, timed, under one lock, written down; an error becomes a failed phase."""
+
+import errno
+from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
+
+from ovsxen.errors import AdministratorError, Defect, NoAnswer, NotPermitted, OvsxenError
+from ovsxen.host import clock, files, process
+from ovsxen.host.clock import Deadline
+from ovsxen.host.paths import Paths
+from ovsxen.host.settings import Settings
+from ovsxen.ovs.questions import Questions
+from ovsxen.report import Outcome, Phase, Report, read_report, write_report
+
+if TYPE_CHECKING:
+    from ovsxen.ovs.confdb import Found
+    from ovsxen.ovs.daemons import Daemon
+    from ovsxen.ovs.ovsdb import Switch
+
+TURN_WITHIN_S = 45.0
+QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
+BAD = (Outcome.FAILED, Outcome.DEGRADED)
+REMEDIES = {errno.ENOSPC: "make room on that file system, then start again",
+            errno.EDQUOT: "make room on that file system, then start again",
+            errno.EROFS: "mount that file system read-write, then start again"}
+
+Warn = Callable[[str], None]
+"""Takes what is wrong though no phase failed for it."""
+
+
+class Host(NamedTuple):
+    """The host to work on: where its files are and what its administrator chose."""
+
+    paths: Paths
+    settings: Settings
+
+
+class Run:
+    """One run of a sequence: the host, and what earlier phases learnt that later ones need."""
+
+    def __init__(self, host: Host, warn: Warn, boot_id: str = "", *, dry_run: bool = False) -> None:
+        self.paths, self.settings = host
+        self.boot_id = boot_id
+        self.dry_run = dry_run
+        self.warnings: List[str] = []
+        self._tell = warn
+        self.asked = Questions()
+        self.checked: "Optional[Found]" = None
+        self.server_started = False
+        self.stray_vswitchd: "Optional[Daemon]" = None
+        self.configured: "Optional[Configured]" = None
+        for problem in host.settings.problems:
+            self.warn(problem)
+
+    def warn(self, problem: str) -> None:
+        """Tell of what is wrong though no phase fails for it, once."""
+        if problem not in self.warnings:
+            self.warnings.append(problem)
+            self._tell(problem)
+
+    def act(self) -> Outcome:
+        """What a phase reports that has something to do."""
+        return Outcome.WOULD if self.dry_run else Outcome.DONE
+
+
+class Configured(NamedTuple):
+    """What the configuration phase found and left: the switch as it was read, what was purged, and next_cfg now."""
+
+    switch: "Switch"
+    purged: Tuple[str, ...]
+    next_cfg: int
+
+
+class Result(NamedTuple):
+    """What a phase's function gives."""
+
+    outcome: Outcome
+    reason: str
+    names: Tuple[str, ...] = ()
+
+
+class Step(NamedTuple):
+    """A phase to run when none of those it needs failed. One that is not `vital` never makes the sequence fail."""
+
+    name: str
+    run: Callable[[Run], Result]
+    needs: Tuple[str, ...] = ()
+    vital: bool = True
+
+
+def take_turn(paths: Paths) -> process.HeldLock:
+    """The lock under which one process at a time starts or stops this host's switch. Raises when it stays taken."""
+    try:
+        files.make_directory(paths.turn.parent, 0o755)
+        held = Deadline(TURN_WITHIN_S).wait_for(lambda: process.try_lock(paths.turn), every_s=0.02)
+    except OSError as error:
+        raise refused_by_system("cannot take the lock %s" % paths.turn, error) from error
+    if held is None:
+        holder = process.find_flock_holder(paths.turn)
+        raise NoAnswer("%s has been starting or stopping the switch for %g s" % (
+            holder.label if holder else "another ovsxen", TURN_WITHIN_S),
+                       "if it hangs, kill it: the next start goes on from where it is")
+    return held
+
+
+def run_steps(run: Run, steps: Iterable[Step]) -> Iterator[Phase]:
+    """Run what can be run, time it, and turn an error into a failed phase."""
+    failed: List[str] = []
+    for step in steps:
+        elapsed_ms = clock.stopwatch()
+        blocked = next((name for name in step.needs if name in failed), "")
+        if blocked:
+            phase = Phase(step.name, Outcome.SKIPPED, "because %s failed" % blocked)
+        else:
+            phase = _run_step(run, step)._replace(ms=elapsed_ms())
+        if phase.outcome is Outcome.FAILED or blocked:
+            failed.append(step.name)
+        yield phase
+
+
+def _run_step(run: Run, step: Step) -> Phase:
+    try:
+        result = step.run(run)
+    except Exception as raised:
+        error = explain(raised, "the system refused")
+        if not step.vital:
+            return Phase(step.name, Outcome.DEGRADED, str(error))
+        return Phase(step.name, Outcome.FAILED, str(error), exit_code=error.exit_code)
+    return Phase(step.name, result.outcome, result.reason, names=result.names)
+
+
+def explain(error: Exception, what: str) -> OvsxenError:
+    """Any exception as one that says who must act; `what` could not be done where the operating system refused."""
+    if isinstance(error, OvsxenError):
+        return error
+    if isinstance(error, OSError):
+        return refused_by_system(what, error)
+    return Defect.of(error)
+
+
+def refused_by_system(what: str, error: OSError) -> OvsxenError:
+    """The operating system's refusal as an error that says what to do about it."""
+    problem = "%s (%s%s)" % (what, error.strerror or error, ": %s" % error.filename if error.filename else "")
+    if isinstance(error, PermissionError):
+        return NotPermitted(problem, "run ovsxen as root")
+    return AdministratorError(problem, REMEDIES.get(error.errno or 0, "look at the file and at the disk that it is on"))
+
+
+def record(run: Run, phases: Iterator[Phase]) -> Iterator[Phase]:
+    """Write down a start that changes something: when it begins to, so that a killed one shows, and at its end."""
+    before = read_report(run.paths.boot_report, run.boot_id)
+    outdated = before is None or not before.finished or any(phase.outcome in BAD for phase in before.phases)
+    begun = False
+    done: Tuple[Phase, ...] = ()
+    for phase in phases:
+        done += (phase,)
+        outdated = outdated or phase.outcome not in QUIET
+        if outdated and not begun:
+            begun = True
+            _write(run, Report(run.boot_id, False, done, before.purged if before else (), tuple(run.warnings)))
+        yield phase
+    if outdated:
+        purged = (before.purged if before else ()) + (run.configured.purged if run.configured else ())
+        _write(run, Report(run.boot_id, True, done, tuple(dict.fromkeys(purged)), tuple(run.warnings)))
+
+
+def _write(run: Run, report: Report) -> None:
+    try:
+        write_report(run.paths.boot_report, report)
+    except OSError as error:
+        run.warn("`ovsxen status` will not know of this start: %s" % refused_by_system("its report was refused", error))

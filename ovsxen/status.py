@@ -1,0 +1,210 @@
+"""One verdict over the whole host, as a value; text and JSON are two views of it. All of it is decided from one look.
+
+docs/status.md is the contract of the JSON form.
+"""
+
+from enum import Enum
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from ovsxen.look import Health, Link, Seen, SeenDaemon
+from ovsxen.ovs.dblog import Kind
+from ovsxen.plan import BOOT_ID_KEY, FLOW_RESTORE_WAIT
+from ovsxen.report import Outcome, printable
+
+SCHEMA = 1
+COMPACT = "`ovs-appctl -t ovsdb-server ovsdb-server/compact`"
+
+
+class Verdict(Enum):
+    """The verdicts, with their exit codes (LSB's, and 150 for what LSB has no word for)."""
+
+    RUNNING = "running"
+    DEAD = "dead"
+    STOPPED = "stopped"
+    DISABLED = "disabled"
+    UNKNOWN = "unknown"
+    DEGRADED = "degraded"
+
+    @property
+    def exit_code(self) -> int:
+        return {"running": 0, "dead": 1, "stopped": 3, "disabled": 3, "unknown": 4, "degraded": 150}[self.value]
+
+
+class Status(NamedTuple):
+    """The verdict, and what was seen. `problems` make the verdict; the warnings in `seen` do not."""
+
+    verdict: Verdict
+    problems: Tuple[str, ...]
+    seen: Seen
+
+
+def judge(seen: Seen) -> Status:
+    """Make the verdict."""
+    problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
+                     + _database_problems(seen) + _boot_problems(seen))
+    verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
+    return Status(verdict, problems, seen)
+
+
+def decide(disabled: bool, server: Health, vswitchd: Health, has_problems: bool) -> Verdict:
+    """The worst decides: what does not answer, what died, what is not there, what is wrong."""
+    both = (server, vswitchd)
+    if Health.HUNG in both:
+        return Verdict.UNKNOWN
+    if Health.DEAD in both:
+        return Verdict.DEAD
+    if Health.RUNNING not in both:
+        return Verdict.DISABLED if disabled else Verdict.STOPPED
+    if vswitchd is Health.STOPPED:
+        return Verdict.STOPPED
+    return Verdict.DEGRADED if has_problems or disabled or server is Health.STOPPED else Verdict.RUNNING
+
+
+def _is_off_on_purpose(seen: Seen) -> bool:
+    return seen.disabled is not None and seen.server.health is seen.vswitchd.health is Health.STOPPED
+
+
+def _daemon_problems(seen: Seen) -> List[str]:
+    if _is_off_on_purpose(seen):
+        return []
+    problems = [problem for problem in map(_daemon_problem, (seen, seen), (seen.server, seen.vswitchd)) if problem]
+    if seen.disabled is not None:
+        problems.append("the switch runs although %s: run `ovsxen stop`" % (
+            seen.disabled.problem or "network.conf says bridge"))
+    return problems
+
+
+def _daemon_problem(seen: Seen, one: SeenDaemon) -> str:
+    name = one.daemon.name
+    if one.health is Health.RUNNING:
+        return ""
+    if one.health is Health.STOPPED:
+        return "%s does not run: run `ovsxen start`" % name
+    if one.health is Health.DEAD:
+        return "%s died: its pidfile %s is there and nobody holds it; run `ovsxen start`" % (
+            name, seen.paths.pidfile(name))
+    if one.is_stopped:
+        return "%s: `kill -CONT %d`, or `ovsxen restart`" % (one.why_hung, one.pid or 0)
+    return "%s; see %s, then run `ovsxen restart`" % (one.why_hung, seen.paths.log(name))
+
+
+def _switch_problems(seen: Seen) -> List[str]:
+    told = seen.switch
+    problems = ["%s: see %s" % (told.problem, seen.paths.log(seen.server.daemon.name))] if told.problem else []
+    if told.link is Link.DOWN and seen.vswitchd.health is Health.RUNNING:
+        problems.append("ovs-vswitchd runs but is not connected to ovsdb-server: run `ovsxen restart`")
+    if told.link is Link.BEHIND:
+        problems.append("ovs-vswitchd has not configured what the database says: it is busy or stuck, see %s and look "
+                        "again; if it stays so, run `ovsxen restart`" % seen.paths.log(seen.vswitchd.daemon.name))
+    if told.switch is None:
+        return problems
+    row = told.switch.row
+    if row is None or row.external_ids.get(BOOT_ID_KEY) != seen.boot_id:
+        problems.append("the database was not prepared for this boot, last boot's bridges may be in it: "
+                        "run `ovsxen start`")
+    if row is not None and FLOW_RESTORE_WAIT in row.other_config:
+        problems.append("other_config:%s is set, so new flows are held back: run `ovsxen reload`" % FLOW_RESTORE_WAIT)
+    if row is None or not row.external_ids.get("system-id"):
+        problems.append("external_ids:system-id is not set, controllers do not know this host: put INSTALLATION_UUID "
+                        "into %s and run `ovsxen reload`" % seen.paths.inventory)
+    return problems
+
+
+def _module_problems(seen: Seen) -> List[str]:
+    if seen.modules.present or not seen.modules.loadable or seen.disabled is not None:
+        return []
+    return ["the kernel module openvswitch is not loaded: run `ovsxen load-kmod`"]
+
+
+def _database_problems(seen: Seen) -> List[str]:
+    """The file on disk, held against what the server has open."""
+    problems = ["%s: %s. Remove %s when you have dealt with it" % (recovery.when, recovery, note)
+                for note, recovery in seen.recoveries]
+    in_memory = seen.server.health in (Health.RUNNING, Health.HUNG)
+    if in_memory and seen.log.kind is Kind.ABSENT:
+        problems.append("%s is gone from the disk, ovsdb-server still has it all in memory: run %s now"
+                        % (seen.conf_db, COMPACT))
+    elif in_memory and not seen.server_has_it_open:
+        problems.append("%s is not the file that ovsdb-server has open, so changes do not reach it: run %s, which "
+                        "replaces it by what the server has" % (seen.conf_db, COMPACT))
+    elif seen.log.kind not in (Kind.GOOD, Kind.ABSENT):
+        remedy = ("ovsdb-server still has it all in memory: run %s now" % COMPACT if in_memory
+                  else "`ovsxen start` goes back to the last good copy")
+        problems.append("%s is %s (%s): %s" % (seen.conf_db, seen.log.kind.value, seen.log.problem, remedy))
+    return problems
+
+
+def _boot_problems(seen: Seen) -> List[str]:
+    if seen.report is None:
+        return []
+    problems = []
+    if not seen.report.finished and seen.start_under_way:
+        problems.append("a start is under way: look again when it has ended")
+    elif not seen.report.finished:
+        problems.append("the last start was interrupted: run `ovsxen start`")
+    return problems + ["at this boot, %s %s: %s" % (phase.name, phase.outcome.value, phase.reason)
+                       for phase in seen.report.phases if phase.outcome in (Outcome.FAILED, Outcome.DEGRADED)]
+
+
+def warnings_of(status: Status) -> Tuple[str, ...]:
+    """What has no effect on the verdict, each once."""
+    said = status.seen.warnings + (status.seen.report.warnings if status.seen.report else ())
+    return tuple(dict.fromkeys(said))
+
+
+def _describe_backend(seen: Seen) -> str:
+    if seen.disabled is None:
+        return "openvswitch"
+    return seen.disabled.problem or "bridge"
+
+
+def _describe_module(seen: Seen) -> str:
+    present = seen.modules.present
+    if present is None:
+        return "not loaded" if seen.modules.loadable else "none (this kernel loads no modules)"
+    return "%s %s" % (present.name, "built in" if present.builtin else "loaded")
+
+
+def _describe_database(seen: Seen) -> str:
+    if seen.log.kind is not Kind.GOOD:
+        return str(seen.log.kind.value)
+    return "good, %d records, schema %s" % (seen.log.records, seen.log.schema.version if seen.log.schema else "")
+
+
+def as_json(status: Status) -> Dict[str, Any]:
+    """The members that docs/status.md documents."""
+    seen, switch = status.seen, status.seen.switch.switch
+    return {"schema": SCHEMA, "verdict": status.verdict.value, "exit_code": status.verdict.exit_code,
+            "backend": _describe_backend(seen), "module": _describe_module(seen), "database": _describe_database(seen),
+            "daemons": {one.daemon.name: {"state": one.health.value, "pid": one.pid, "version": one.version,
+                                          "problem": _daemon_problem(seen, one)}
+                        for one in (seen.server, seen.vswitchd)},
+            "link": seen.switch.link.value, "bridges": len(switch.bridges) if switch else None,
+            "managers": list(switch.managers) if switch else [], "boot_id": seen.boot_id,
+            "boot": seen.report.as_json() if seen.report else None,
+            "problems": list(status.problems), "warnings": list(warnings_of(status))}
+
+
+def unreadable_as_json(problem: str) -> Dict[str, Any]:
+    """The object of a host that cannot be looked at."""
+    return {"schema": SCHEMA, "verdict": Verdict.UNKNOWN.value, "exit_code": Verdict.UNKNOWN.exit_code,
+            "problems": [problem]}
+
+
+def as_text(status: Status) -> str:
+    """The verdict for people: the verdict first, then what is wrong, then what there is."""
+    seen, switch = status.seen, status.seen.switch.switch
+    lines = ["Open vSwitch is %s" % status.verdict.value]
+    lines += ["  problem: %s" % problem for problem in status.problems]
+    lines += ["  warning: %s" % warning for warning in warnings_of(status)]
+    rows = [(one.daemon.name, one.health.value + (" with pid %d" % one.pid if one.pid else "")
+             + (", version %s" % one.version if one.version else "")) for one in (seen.server, seen.vswitchd)]
+    rows += [("backend", _describe_backend(seen)), ("module", _describe_module(seen)),
+             ("conf.db", _describe_database(seen)), ("link", seen.switch.link.value),
+             ("bridges", str(len(switch.bridges)) if switch else "unknown"),
+             ("managers", (", ".join(switch.managers) or "none") if switch else "unknown")]
+    if seen.report:
+        rows.append(("boot", "%d phases in %.0f ms, %d bridge(s) purged%s" % (
+            len(seen.report.phases), sum(phase.ms for phase in seen.report.phases), len(seen.report.purged),
+            ": " + ", ".join(map(printable, seen.report.purged)) if seen.report.purged else "")))
+    return "\n".join(lines + ["  %-14s %s" % row for row in rows])

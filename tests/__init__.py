@@ -1,0 +1,1 @@
+"""The tests mirror the package. They run on real daemons, below a root of their own."""

@@ -1,0 +1,175 @@
+"""A sandbox for each test that asks for one, the command in it, and the rule that a test leaves nothing behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional
+
+import pytest
+
+from ovsxen.host import process
+from ovsxen.host.clock import Deadline
+from ovsxen.host.paths import Paths
+from ovsxen.ovs import daemons
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.sandbox import contents, sandbox
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+LIMIT_S = 120
+UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000", "--"]
+"""Runs a command with no privileges, and with no rights but its own to files that belong to others."""
+
+
+class Finished:
+    """A command of ovsxen that ended."""
+
+    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
+        self.code = done.returncode
+        self.out = done.stdout
+        self.err = done.stderr
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def phase(self, name: str) -> Dict[str, Any]:
+        """A phase of `--json` by its name."""
+        return next(phase for phase in self.json["phases"] if phase["name"] == name)
+
+    def __repr__(self) -> str:
+        return "exit code %d\n--- stdout\n%s--- stderr\n%s" % (self.code, self.out, self.err)
+
+
+class SandboxHost:
+    """A XenServer host in a directory, and the commands that an operator would run on it."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.env: Dict[str, str] = {}
+
+    def ovsxen(self, *arguments: str, limit_s: float = LIMIT_S, **env: str) -> Finished:
+        return Finished(subprocess.run(
+            [sys.executable, "-m", "ovsxen"] + list(arguments), env=self.environment(**env), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, timeout=limit_s))
+
+    def spawn(self, *arguments: str, **env: str) -> "subprocess.Popen[bytes]":
+        """Start a command of ovsxen and do not wait for it."""
+        return subprocess.Popen([sys.executable, "-m", "ovsxen"] + list(arguments), env=self.environment(**env),
+                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def environment(self, **env: str) -> Dict[str, str]:
+        return dict(sandbox.environment(self.paths), **dict(self.env, **env))
+
+    def start(self, *arguments: str) -> Finished:
+        """`ovsxen start --json`, which must succeed."""
+        done = self.ovsxen("start", "--json", *arguments)
+        assert done.code == 0, done
+        return done
+
+    def status(self) -> Any:
+        return self.ovsxen("status", "--json").json
+
+    def tool(self, *argv: str) -> str:
+        """A tool of Open vSwitch, which must succeed; gives what it says."""
+        done = subprocess.run(argv, env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S)
+        assert done.returncode == 0, "%s: %s%s" % (argv, done.stdout, done.stderr)
+        return done.stdout.strip()
+
+    def vsctl(self, *arguments: str) -> str:
+        return self.tool("ovs-vsctl", "--timeout=20", *arguments)
+
+    def bridges(self) -> List[str]:
+        return self.vsctl("--no-wait", "list-br").split()
+
+    def column(self, column: str) -> str:
+        """A column of the Open_vSwitch row."""
+        return self.vsctl("--no-wait", "get", "Open_vSwitch", ".", column).strip('"')
+
+    def reboot(self) -> None:
+        """What a reboot leaves: no daemons, an empty /run, another boot id."""
+        self.kill_daemons()
+        shutil.rmtree(str(self.paths.root / "run"))
+        (self.paths.root / "run").mkdir()
+        contents.write_boot_id(self.paths)
+
+    def pid(self, name: str) -> int:
+        found = daemons.find(self.paths, name).process
+        assert found is not None, "%s does not run" % name
+        return found.pid
+
+    def signal(self, name: str, number: int) -> None:
+        """Signal a daemon of this host, and wait until it is dead where the signal is SIGKILL."""
+        target = process.read_process(self.pid(name))
+        assert target is not None
+        assert process.send_signal(target, number)
+        if number == 9:
+            assert Deadline(10).wait_until(lambda: process.has_ended(target))
+
+    def kill_daemons(self) -> None:
+        for name in (VSWITCHD, OVSDB_SERVER):
+            if daemons.find(self.paths, name).process:
+                self.signal(name, 9)
+
+    def write(self, path: Path, text: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def settings(self, *lines: str) -> None:
+        """Add lines to the sandbox's sysconfig."""
+        self.write(self.paths.sysconfig, contents.SYSCONFIG + "".join(line + "\n" for line in lines))
+
+    def beside(self, kind: str) -> List[str]:
+        """Names of the files of a kind ("good", "aside", "recovery") beside conf.db."""
+        return sorted(path.name for path in self.paths.dbdir.glob("conf.db.%s-*" % kind))
+
+
+def processes_of(root: Path) -> List[str]:
+    """Command lines of live processes that mention the sandbox."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        if str(root) + "/" in command and process.read_process(int(entry.name)):
+            found.append("%s: %s" % (entry.name, command))
+    return found
+
+
+MakeHost = Callable[..., SandboxHost]
+
+
+@pytest.fixture
+def make_host() -> Iterator[MakeHost]:
+    """Makes hosts: `make_host(stale_bridges=3, root=None)`. What they started is taken down, what is left is a failure.
+    """
+    made: List[SandboxHost] = []
+    base = Path(tempfile.mkdtemp(prefix="ox-", dir="/tmp"))
+
+    def make(stale_bridges: int = 3, root: Optional[Path] = None) -> SandboxHost:
+        host = SandboxHost(sandbox.make(root or base / ("h%d" % len(made)), stale_bridges))
+        made.append(host)
+        return host
+
+    yield make
+    for host in made:
+        host.kill_daemons()
+    left = processes_of(base)
+    for line in left:  # a test that failed may have hidden them; they are of this test's directory and no other
+        os.kill(int(line.split(":")[0]), signal.SIGKILL)
+    shutil.rmtree(str(base), ignore_errors=True)
+    assert not left, "left behind: %s" % left
+
+
+@pytest.fixture
+def host(make_host: MakeHost) -> SandboxHost:
+    """A host with three stale bridges that has not been started."""
+    return make_host()

@@ -1,0 +1,76 @@
+"""The house as docs/architecture.md shows it: imports point one way, and the map names every room."""
+
+import ast
+from pathlib import Path
+from typing import Dict, Iterator, Set, Tuple
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "ovsxen"
+MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
+    "host": ("errors", "host"),
+    "ovs": ("errors", "host", "ovs"),
+    "sandbox": ("errors", "host", "ovs", "sandbox"),
+    "plan": ("ovs",),
+    "report": ("host",),
+    "sequence": ("errors", "host", "ovs", "report"),
+    "status": ("look", "ovs", "plan", "report"),
+    "errors": (),
+}
+DOORS = {"subprocess": {"host/proc.py", "sandbox/sandbox.py"}, "ovs": {"ovs/jsonrpc.py"}}
+
+
+def modules() -> Iterator[Path]:
+    return PACKAGE.rglob("*.py")
+
+
+def imported(path: Path) -> Set[str]:
+    """The names of all modules that a file imports, wherever in it."""
+    names: Set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update("%s.%s" % (node.module, alias.name) for alias in node.names)
+    return names
+
+
+def rooms(names: Set[str]) -> Set[str]:
+    """The first room of the package that each of its modules is in."""
+    return {name.split(".")[1] for name in names if name.startswith("ovsxen.")}
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
+def test_imports_point_one_way(room: str) -> None:
+    paths = list((PACKAGE / room).rglob("*.py")) or [PACKAGE / (room + ".py")]
+    there = {path.stem for path in PACKAGE.glob("*.py")} | {path.name for path in PACKAGE.iterdir() if path.is_dir()}
+    for path in paths:
+        assert rooms(imported(path)) & there <= set(MAY_IMPORT[room]), path
+
+
+def test_only_the_cli_imports_the_sandbox() -> None:
+    users = {path.name for path in modules() if "sandbox" in rooms(imported(path)) and path.parent.name != "sandbox"}
+    assert users == {"cli.py"}
+
+
+@pytest.mark.parametrize("library", sorted(DOORS))
+def test_each_door_to_the_world_is_one_module(library: str) -> None:
+    users = {str(path.relative_to(PACKAGE)) for path in modules()
+             if any(name.split(".")[0] == library for name in imported(path))}
+    assert users == DOORS[library]
+
+
+def test_only_the_cli_prints() -> None:
+    printing = {path.name for path in modules() for node in ast.walk(ast.parse(path.read_text()))
+                if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"}
+    assert printing == {"cli.py"}
+
+
+def test_the_map_names_every_module() -> None:
+    shown = (REPOSITORY / "docs/architecture.md").read_text()
+    missing = [path.name for path in modules() if path.name not in shown and not path.name.startswith("__")
+               and path.parent.name != "sandbox"]
+    assert missing == []

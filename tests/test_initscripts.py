@@ -1,0 +1,480 @@
+"""What the init system, logrotate and the administrator get: files that agree with ovsxen and decide nothing."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Tuple
+
+import pytest
+
+from ovsxen import sequence
+from ovsxen.host.assignments import parse_assignments
+from ovsxen.host.paths import Paths
+from ovsxen.host.settings import OVS_CTL_OPTIONS, SYSCONFIG, Settings, parse_settings
+from ovsxen.ovs import daemons
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from tests.conftest import LIMIT_S, REPOSITORY, Finished, SandboxHost
+
+INITSCRIPTS = REPOSITORY / "initscripts"
+SCRIPT = INITSCRIPTS / "openvswitch"
+UNIT = INITSCRIPTS / "openvswitch.service"
+SYSCONFIG_TEMPLATE = INITSCRIPTS / "sysconfig.openvswitch"
+LOGROTATE = INITSCRIPTS / "logrotate.openvswitch"
+
+MACHINE = Paths(Path("/"), Path("/usr/share/openvswitch"))
+VERBS = ("start", "stop", "restart", "reload", "force-reload", "status", "version", "load-kmod", "help")
+SHELLS = tuple(shell for shell in ("dash", "bash") if shutil.which(shell)) or ("sh",)
+
+
+def run(argv: Tuple[str, ...], env: Dict[str, str]) -> Finished:
+    return Finished(subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S))
+
+
+# The SysV script
+
+
+def service(host: SandboxHost, program: Path, *arguments: str, shell: str = SHELLS[0]) -> Finished:
+    """The script, as rc runs it on this host, with `program` in the place of /usr/bin/ovsxen."""
+    return run((shell, str(SCRIPT)) + arguments, host.environment(OVSXEN=str(program)))
+
+
+def install_program(host: SandboxHost, command: str) -> Path:
+    """A program of one shell command where the host has its ovsxen."""
+    program = host.paths.root / "usr/bin/ovsxen"
+    host.write(program, "#!/bin/sh\n%s\n" % command)
+    program.chmod(0o755)
+    return program
+
+
+def install_ovsxen(host: SandboxHost) -> Path:
+    return install_program(host, 'exec "%s" -m ovsxen "$@"' % sys.executable)
+
+
+def make_subsys_lock(host: SandboxHost) -> Path:
+    """The name of the file that Red Hat's rc looks for; its directory is made, the file is not."""
+    lock = host.paths.root / "var/lock/subsys/openvswitch"
+    lock.parent.mkdir(parents=True)
+    return lock
+
+
+def read_lsb_block(text: str) -> Dict[str, str]:
+    block = text.split("### BEGIN INIT INFO\n")[1].split("### END INIT INFO\n")[0]
+    lines = [re.fullmatch(r"# ([A-Za-z-]+):(.*)", line) for line in block.splitlines()]
+    assert all(lines), block
+    return {line.group(1): line.group(2).strip() for line in lines if line}
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_of_this_machine_can_read_the_script(shell: str) -> None:
+    done = run((shell, "-n", str(SCRIPT)), dict(os.environ))
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_the_script_is_an_executable_of_the_shell_that_every_host_has() -> None:
+    assert os.access(str(SCRIPT), os.X_OK)
+    assert SCRIPT.read_text().startswith("#!/bin/sh\n")
+
+
+def test_the_script_starts_before_network_and_stops_after_it() -> None:
+    text = SCRIPT.read_text()
+    assert re.findall(r"^# chkconfig: (.*)$", text, re.MULTILINE) == ["2345 09 91"]
+    assert re.search(r"^# description: \S.*[^\\]$", text, re.MULTILINE)
+
+
+def test_the_lsb_block_names_no_dependency_that_could_move_the_script() -> None:
+    block = read_lsb_block(SCRIPT.read_text())
+    assert block.pop("Short-Description")
+    assert block.pop("Description")
+    assert block == {"Provides": "openvswitch-switch", "Required-Start": "", "Required-Stop": "",
+                     "Default-Start": "2 3 4 5", "Default-Stop": "0 1 6"}
+
+
+def test_the_script_reads_no_other_script() -> None:
+    assert not re.search(r"^\s*(\.|source|eval)\s", SCRIPT.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_boots_restarts_and_stops_a_real_switch(host: SandboxHost, shell: str) -> None:
+    program, lock = install_ovsxen(host), make_subsys_lock(host)
+
+    assert service(host, program, "status", shell=shell).code == 3
+    started = service(host, program, "start", shell=shell)
+    assert (started.code, started.err) == (0, ""), started
+    assert lock.is_file()
+    assert service(host, program, "status", shell=shell).code == 0
+    assert service(host, program, "reload", shell=shell).code == 0
+    first_pid = host.pid(VSWITCHD)
+
+    assert service(host, program, "restart", shell=shell).code == 0
+    assert host.pid(VSWITCHD) != first_pid
+    assert lock.is_file()
+    assert service(host, program, "status", shell=shell).code == 0
+
+    assert service(host, program, "stop", shell=shell).code == 0
+    assert not lock.exists()
+    assert service(host, program, "status", shell=shell).code == 3
+
+
+def test_start_and_stop_may_be_repeated(host: SandboxHost) -> None:
+    program, lock = install_ovsxen(host), make_subsys_lock(host)
+    assert [service(host, program, "start").code for _ in range(2)] == [0, 0]
+    assert lock.is_file()
+    assert [service(host, program, "stop").code for _ in range(2)] == [0, 0]
+    assert not lock.exists()
+
+
+def test_in_bridge_mode_a_start_succeeds_and_status_says_stopped(host: SandboxHost) -> None:
+    program = install_ovsxen(host)
+    host.write(host.paths.network_conf, "bridge\n")
+    assert service(host, program, "start").code == 0
+    assert service(host, program, "status").code == 3
+    assert daemons.find(host.paths, OVSDB_SERVER).state is State.STOPPED
+
+
+def test_status_tells_a_switch_that_died(host: SandboxHost) -> None:
+    program = install_ovsxen(host)
+    assert service(host, program, "start").code == 0
+    host.signal(VSWITCHD, signal.SIGKILL)
+    assert service(host, program, "status").code == 1
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 4, 150])
+def test_the_code_of_status_is_ovsxens(host: SandboxHost, code: int) -> None:
+    assert service(host, install_program(host, "exit %d" % code), "status").code == code
+
+
+@pytest.mark.parametrize("code", [1, 2, 4, 5])
+def test_a_start_that_failed_leaves_no_lock_and_a_stop_that_failed_keeps_it(host: SandboxHost, code: int) -> None:
+    program, lock = install_program(host, "exit %d" % code), make_subsys_lock(host)
+    assert service(host, program, "start").code == code
+    assert not lock.exists()
+    lock.write_text("")
+    assert service(host, program, "stop").code == code
+    assert lock.is_file()
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--dry", "--help", "-h"])
+def test_what_changes_no_daemon_changes_no_lock(host: SandboxHost, option: str) -> None:
+    program, lock = install_ovsxen(host), make_subsys_lock(host)
+    assert service(host, program, "start", option).code == 0
+    assert not lock.exists()
+
+
+def test_a_host_without_subsys_directory_gets_none(host: SandboxHost) -> None:
+    done = service(host, install_program(host, "exit 0"), "start")
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert not (host.paths.root / "var/lock").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_its_arguments_reach_ovsxen_as_they_are(host: SandboxHost, verb: str) -> None:
+    program = install_program(host, """printf '[%s]' "$@" """)
+    assert service(host, program, verb, "--json", "two words", "").out == "[%s][--json][two words][]" % verb
+
+
+@pytest.mark.parametrize("arguments", [(), ("",), ("bounce",), ("sandbox", "/tmp/x"), ("*",), ("--help",)])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_an_unknown_verb_is_a_usage_error_that_names_the_verbs(host: SandboxHost, shell: str,
+                                                               arguments: Tuple[str, ...]) -> None:
+    done = service(host, install_program(host, "echo it ran"), *arguments, shell=shell)
+    assert (done.code, done.out) == (2, "")
+    assert "{%s}" % "|".join(VERBS) in done.err
+
+
+def test_ovsxens_own_usage_error_is_passed_on(host: SandboxHost) -> None:
+    done = service(host, install_ovsxen(host), "restart", "--no-such-option")
+    assert done.code == 2
+    assert "--no-such-option" in done.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_without_ovsxen_every_verb_says_so(host: SandboxHost, verb: str) -> None:
+    done = service(host, host.paths.root / "usr/bin/ovsxen", verb)
+    assert (done.code, done.out) == (4 if verb == "status" else 5, "")
+    assert "usr/bin/ovsxen is not there" in done.err
+
+
+# The unit
+
+
+class Directive(NamedTuple):
+    """A line of a unit."""
+
+    section: str
+    name: str
+    value: str
+
+
+KNOWN_TO_219 = {
+    "Unit": """Description Documentation Requires Requisite Wants BindsTo PartOf Conflicts Before After OnFailure
+        OnFailureJobMode PropagatesReloadTo ReloadPropagatedFrom JoinsNamespaceOf RequiresMountsFor StopWhenUnneeded
+        RefuseManualStart RefuseManualStop AllowIsolate DefaultDependencies IgnoreOnIsolate JobTimeoutSec
+        JobTimeoutAction ConditionPathExists ConditionPathExistsGlob ConditionPathIsDirectory
+        ConditionPathIsMountPoint ConditionFileNotEmpty ConditionFileIsExecutable ConditionDirectoryNotEmpty
+        ConditionKernelCommandLine ConditionVirtualization ConditionFirstBoot AssertPathExists""",
+    "Service": """Type RemainAfterExit GuessMainPID PIDFile BusName ExecStart ExecStartPre ExecStartPost ExecReload
+        ExecStop ExecStopPost RestartSec TimeoutStartSec TimeoutStopSec TimeoutSec WatchdogSec Restart
+        SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus PermissionsStartOnly NonBlocking
+        NotifyAccess Sockets StartLimitInterval StartLimitBurst StartLimitAction FailureAction
+        FileDescriptorStoreMax
+        WorkingDirectory RootDirectory User Group SupplementaryGroups Nice OOMScoreAdjust IOSchedulingClass
+        IOSchedulingPriority CPUSchedulingPolicy CPUSchedulingPriority CPUAffinity UMask Environment EnvironmentFile
+        StandardInput StandardOutput StandardError SyslogIdentifier SyslogFacility SyslogLevel SyslogLevelPrefix
+        LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK
+        LimitLOCKS LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME CapabilityBoundingSet SecureBits
+        NoNewPrivileges SystemCallFilter SystemCallErrorNumber SystemCallArchitectures RestrictAddressFamilies
+        ReadWriteDirectories ReadOnlyDirectories InaccessibleDirectories PrivateTmp PrivateDevices PrivateNetwork
+        ProtectSystem ProtectHome MountFlags RuntimeDirectory RuntimeDirectoryMode IgnoreSIGPIPE
+        KillMode KillSignal SendSIGHUP SendSIGKILL
+        Slice CPUAccounting CPUShares MemoryAccounting MemoryLimit DeviceAllow DevicePolicy BlockIOAccounting
+        BlockIOWeight Delegate""",
+    "Install": "Alias WantedBy RequiredBy Also DefaultInstance",
+}
+"""Directives per section, from the man pages of systemd 219: systemd.unit, .service, .exec, .kill, .resource-control.
+
+A subset: obsolete ones are left out, and so are those that Red Hat's later builds of 219 took from newer versions
+(PassEnvironment, AmbientCapabilities, TasksAccounting, TasksMax), which not every dom0 has.
+"""
+
+BOOLEAN = "yes|no|true|false|on|off|1|0"
+SPAN = r"[0-9]+(us|ms|s|sec|min|m|h)?( ?[0-9]+(us|ms|s|sec|min|m|h))*"
+COMMAND = r"[-@]{0,2}/.*"
+VALUES_OF_219 = {
+    "Type": "simple|forking|oneshot|dbus|notify|idle",
+    "KillMode": "control-group|process|mixed|none",
+    "Restart": "no|always|on-success|on-failure|on-abnormal|on-abort|on-watchdog",
+    "NotifyAccess": "none|main|all",
+    "ProtectSystem": BOOLEAN + "|full",
+    "ProtectHome": BOOLEAN + "|read-only",
+    "RemainAfterExit": BOOLEAN, "DefaultDependencies": BOOLEAN, "PrivateTmp": BOOLEAN, "NoNewPrivileges": BOOLEAN,
+    "TimeoutStartSec": SPAN, "TimeoutStopSec": SPAN, "TimeoutSec": SPAN, "RestartSec": SPAN, "WatchdogSec": SPAN,
+    "StartLimitInterval": SPAN,
+    "OOMScoreAdjust": r"-?[0-9]{1,4}",
+    "StandardOutput": r"(inherit|null|tty|(journal|syslog|kmsg)(\+console)?|socket)",
+    "StandardError": r"(inherit|null|tty|(journal|syslog|kmsg)(\+console)?|socket)",
+    "ExecStart": COMMAND, "ExecStartPre": COMMAND, "ExecStartPost": COMMAND, "ExecReload": COMMAND, "ExecStop": COMMAND,
+    "ExecStopPost": COMMAND,
+}
+"""Values that 219 takes, as regular expressions, where newer versions take more. A program needs its full path (until
+239) and has only the prefixes - and @. For the limits see LIMIT."""
+
+LIMIT = "[0-9]+|infinity"
+"""No suffix (228) and no soft:hard pair (229)."""
+
+
+def parse_unit(text: str) -> Tuple[Directive, ...]:
+    section, found = "", []
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line.strip() and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            found.append(Directive(section, name.strip(), value.strip()))
+    return tuple(found)
+
+
+def refusals_of_219(text: str) -> List[str]:
+    """Directives and values of a unit that systemd 219 would ignore or refuse."""
+    refused = []
+    directives = parse_unit(text)
+    for section, name, value in directives:
+        allowed = LIMIT if name.startswith("Limit") else VALUES_OF_219.get(name, ".*")
+        if name not in KNOWN_TO_219.get(section, "").split():
+            refused.append("%s= is not known in [%s]" % (name, section))
+        elif not re.fullmatch(allowed, value):
+            refused.append("%s=%s is not a value" % (name, value))
+        elif " #" in value or value.endswith("\\"):
+            refused.append("%s=%s: no comment and no continuation on a line" % (name, value))
+    if ("Service", "Type", "oneshot") in directives and any(
+            name == "Restart" and value != "no" for _, name, value in directives):
+        refused.append("a oneshot cannot be restarted (until 244)")
+    return refused
+
+
+def directives_of_unit() -> Dict[str, str]:
+    return {directive.name: directive.value for directive in parse_unit(UNIT.read_text())}
+
+
+def verify(directory: Path, text: str) -> Finished:
+    """What this machine's systemd says of the unit, ovsxen being installed. Man pages may be missing here."""
+    unit = directory / "openvswitch.service"
+    unit.write_text(text.replace("/usr/bin/ovsxen", sys.executable))
+    return run(("systemd-analyze", "--man=no", "verify", str(unit)), dict(os.environ, LC_ALL="C"))
+
+
+def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    done = verify(tmp_path, UNIT.read_text())
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_systemd_would_have_said_so(tmp_path: Path) -> None:
+    assert "TasksMost" in verify(tmp_path, UNIT.read_text().replace("[Install]", "TasksMost=1\n[Install]")).err
+
+
+def test_systemd_219_knows_every_line_of_the_unit() -> None:
+    assert refusals_of_219(UNIT.read_text()) == []
+
+
+@pytest.mark.parametrize("section, line", [
+    ("Service", "TasksMax=infinity"), ("Unit", "StartLimitIntervalSec=0"), ("Service", "RestartMode=direct"),
+    ("Service", "AmbientCapabilities=CAP_NET_ADMIN"), ("Service", "RuntimeDirectoryPreserve=yes"),
+    ("Service", "LogsDirectory=openvswitch"), ("Service", "ExecCondition=/bin/true"), ("Service", "Type=exec"),
+    ("Service", "Type=notify-reload"), ("Service", "ProtectSystem=strict"), ("Service", "ExecStart=+/bin/true"),
+    ("Service", "ExecStart=true"), ("Service", "LimitSTACK=2M"), ("Service", "LimitNOFILE=1024:65535"),
+    ("Service", "Restart=on-failure"), ("Service", "StandardOutput=file:/tmp/x"), ("Service", "Wants=x.service"),
+    ("Unit", "Description=Text # no comment")])
+def test_a_line_that_systemd_219_does_not_take_is_refused(section: str, line: str) -> None:
+    text = UNIT.read_text().replace("[%s]\n" % section, "[%s]\n%s\n" % (section, line))
+    assert len(refusals_of_219(text)) == 1
+
+
+def test_the_unit_is_ahead_of_everything_that_needs_the_network() -> None:
+    unit = directives_of_unit()
+    assert set(unit["Before"].split()) == {"xapi.service", "xcp-networkd.service", "network.target"}
+    assert set(unit["After"].split()) == {"interface-rename.service", "network-pre.target"}
+    assert unit["WantedBy"] == "multi-user.target"
+
+
+def test_no_other_unit_can_take_the_switch_down_or_hold_it_up() -> None:
+    assert not {"PartOf", "Requires", "Requisite", "BindsTo"} & set(directives_of_unit())
+
+
+def test_the_unit_kills_nothing_but_the_command_that_it_runs() -> None:
+    assert directives_of_unit()["KillMode"] == "process"
+
+
+def test_the_unit_runs_verbs_that_ovsxen_has(host: SandboxHost) -> None:
+    commands = [value.split() for _, name, value in parse_unit(UNIT.read_text()) if name.startswith("Exec")]
+    assert [command[0] for command in commands] == ["/usr/bin/ovsxen"] * 3
+    for command in commands:
+        assert host.ovsxen(*(command[1:] + ["--help"])).code == 0
+
+
+def test_systemd_waits_longer_than_ovsxen_does() -> None:
+    unit = directives_of_unit()
+    ladder = daemons.EXIT_PATIENCE_S + daemons.TERM_PATIENCE_S + daemons.KILL_PATIENCE_S
+    round_s = 1.0 + sum(ladder) + daemons.MONITOR_WITHIN_S  # 1 s: for the answer to `exit`
+    assert float(unit["TimeoutStopSec"]) > sequence.TURN_WITHIN_S + 2 * daemons.STOP_ROUNDS * round_s
+    assert float(unit["TimeoutStartSec"]) > sequence.TURN_WITHIN_S + 2 * Settings().start_timeout_s
+
+
+# The settings
+
+
+def settings_of(text: str) -> Settings:
+    return parse_settings(parse_assignments(text, "template"), "template")
+
+
+def template_with_its_assignments() -> str:
+    """The template with the comment sign gone from each assignment; prose has a blank after it and stays."""
+    return re.sub(r"^#(?=[A-Z_]+=)", "", SYSCONFIG_TEMPLATE.read_text(), flags=re.MULTILINE)
+
+
+def documented_options() -> List[str]:
+    """The options in the template's list, in order; its example above the list is not of it."""
+    lines = [line for line in SYSCONFIG_TEMPLATE.read_text().splitlines() if line.startswith("#   --")]
+    return [option for line in lines for option in re.findall(r"(?<= )--[a-z-]+=[^ ]+", line)]
+
+
+def test_the_template_changes_nothing() -> None:
+    assert parse_assignments(SYSCONFIG_TEMPLATE.read_text(), "template").values == {}
+    assert settings_of(SYSCONFIG_TEMPLATE.read_text()) == Settings()
+
+
+def test_the_template_shows_the_defaults() -> None:
+    text = template_with_its_assignments()
+    assert set(parse_assignments(text, "template").values) == set(SYSCONFIG) | {"OVS_CTL_OPTS"}
+    assert settings_of(text) == Settings()
+
+
+def test_the_template_explains_every_option_of_ovs_ctl() -> None:
+    assert sorted(option[2:].partition("=")[0] for option in documented_options()) == sorted(OVS_CTL_OPTIONS)
+
+
+def test_the_values_of_options_in_the_template_are_the_defaults() -> None:
+    with_default = [option for option in documented_options() if not re.search("[A-Z]", option)]
+    assert len(with_default) == 8
+    assert settings_of('OVS_CTL_OPTS="%s"' % " ".join(with_default)) == Settings()
+
+
+def test_the_example_in_the_template_means_what_it_says() -> None:
+    example = re.findall(r"OVS_CTL_OPTS=\"--.*", SYSCONFIG_TEMPLATE.read_text())
+    assert len(example) == 1
+    assert settings_of(example[0]) == Settings(system_type="lab", vswitchd_options=("-vfile:dbg", "-vsyslog:warn"))
+
+
+# Rotating the logs
+
+
+def postrotate() -> str:
+    return LOGROTATE.read_text().split("postrotate\n")[1].split("    endscript\n")[0]
+
+
+def rotate(host: SandboxHost, shell: str = SHELLS[0], timeout_s: int = 5) -> Finished:
+    """What logrotate runs after it has renamed logs of this host."""
+    text = postrotate()
+    for machines, hosts in ((str(MACHINE.rundir), str(host.paths.rundir)), ("=5 ", "=%d " % timeout_s)):
+        assert text.count(machines) == 1
+        text = text.replace(machines, hosts)
+    return run((shell, "-c", text, "logrotate_script"), host.environment())
+
+
+def rename_logs(host: SandboxHost) -> List[Path]:
+    logs = [host.paths.log(name) for name in (OVSDB_SERVER, VSWITCHD)]
+    for log in logs:
+        log.rename(str(log) + ".1")
+    return logs
+
+
+def test_logs_are_rotated_daily_where_the_daemons_write_them_and_their_absence_is_no_error() -> None:
+    text = LOGROTATE.read_text()
+    head, options = text.split("postrotate")[0].split("{\n")
+    assert [line.strip() for line in head.splitlines() if not line.startswith("#")] == ["%s/*.log" % MACHINE.logdir]
+    assert {line.strip() for line in options.splitlines() if "#" not in line and line.strip()} == {
+        "daily", "compress", "sharedscripts", "missingok", "notifempty", "nocreate"}
+    assert re.search(r"^    endscript\n}\n\Z", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_both_daemons_go_on_in_new_logs(host: SandboxHost, shell: str) -> None:
+    host.start()
+    logs = rename_logs(host)
+    done = rotate(host, shell)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert all(log.is_file() for log in logs)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_without_any_daemon_the_rotation_is_silent(host: SandboxHost, shell: str) -> None:
+    done = rotate(host, shell)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    shutil.rmtree(str(host.paths.rundir))
+    done = rotate(host, shell)
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_sockets_of_dead_daemons_are_passed_over(host: SandboxHost) -> None:
+    host.start()
+    logs = rename_logs(host)
+    for name in (VSWITCHD, OVSDB_SERVER):
+        host.signal(name, signal.SIGKILL)
+        done = rotate(host)
+        assert (done.code, done.out, done.err) == (0, "", "")
+        assert [log.exists() for log in logs] == [True, False]
+    assert len(list(host.paths.rundir.glob("*.ctl"))) == 2
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_daemon_that_hangs_holds_the_rotation_up_no_longer_than_its_time_limit(host: SandboxHost,
+                                                                                 shell: str) -> None:
+    host.start()
+    logs = rename_logs(host)
+    host.signal(VSWITCHD, signal.SIGSTOP)  # the first of the two in the order of their sockets
+    done = rotate(host, shell, timeout_s=1)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert [log.exists() for log in logs] == [True, False]
