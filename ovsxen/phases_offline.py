@@ -97,6 +97,8 @@ def prepare_database(run: Run) -> Result:
     """conf.db before anybody opens it: checked, and created, converted or recovered."""
     server = daemons.find(run.paths, OVSDB_SERVER)
     if server.state is State.RUNNING:
+        if not run.dry_run:  # a start that was killed while it kept a copy left half of it
+            confdb.remove_leftovers(confdb.find_leftovers(confdb.real_path(run.paths.conf_db), in_use=True))
         return Result(Outcome.UNCHANGED, "in use by %s" % server.label)
     found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema, run.asked.conversion)
     planned = confdb_plan.plan(found)

@@ -3,13 +3,14 @@
 Importing this module imports what the conversation needs. It is done while the server starts.
 """
 
+from pathlib import Path
 from typing import Callable, Optional
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import firewall, identity, proc
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
-from ovsxen.ovs import confdb, daemons, dbtool, generations, launch, ovsdb
+from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, launch, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
@@ -156,15 +157,25 @@ def _wait_configured(run: Run, vswitchd: Daemon, within_s: float) -> None:
 
 def keep_generation(run: Run) -> None:
     """Copy what was checked of conf.db to a good generation; where that fails, a warning: the host is up."""
-    found = run.checked
-    if found is None or found.log.kind is not Kind.GOOD:
-        return
+    path = confdb.real_path(run.paths.conf_db)
     try:
-        with open(str(found.path), "rb") as stream:
-            generations.keep(found.path, stream.fileno(), found.log)
+        log = _checked_log(run, path)
+        if log is None or log.kind is not Kind.GOOD:
+            return
+        with open(str(path), "rb") as stream:
+            generations.keep(path, stream.fileno(), log)
     except OSError as error:
-        run.warn("no copy of %s could be kept (%s): make room in %s" % (
-            found.path, error.strerror, found.path.parent))
+        run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
+
+
+def _checked_log(run: Run, path: Path) -> Optional[dblog.Log]:
+    """What this start has checked; under a server that ran before it, what the start that was interrupted did not keep.
+
+    A server that goes on writing may leave its last record incomplete for a moment: then there is no copy this time.
+    """
+    if run.checked is None and not run.server_started:
+        return dblog.check(path, dbtool.DATABASE)
+    return run.checked.log if run.checked else None
 
 
 def attach_managers(run: Run) -> Result:

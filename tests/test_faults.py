@@ -224,6 +224,21 @@ def test_bytes_that_are_no_text_in_the_inventory_cost_that_line_only(host: Sandb
 # Killed
 
 
+def test_a_start_that_was_killed_while_it_kept_a_copy_has_it_kept_by_the_next(host: SandboxHost) -> None:
+    host.start()
+    host.signal(VSWITCHD, signal.SIGKILL)
+    for name in host.beside("good"):
+        (host.paths.dbdir / name).unlink()
+    half = host.paths.dbdir / ".conf.db.good-000001-1-2.9.staged"
+    half.write_text("half")
+    compaction = host.paths.dbdir / "conf.db.tmp"
+    compaction.write_text("the server's, at work")
+    host.start()
+    assert not half.exists()
+    assert compaction.exists()
+    assert len(host.beside("good")) == 1
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_start_that_is_killed_at_any_point_is_completed_by_the_next(make_host: MakeHost, seed: int) -> None:
     chance = random.Random(seed)

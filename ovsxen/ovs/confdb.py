@@ -159,16 +159,27 @@ def preview(found: Found) -> Iterator[Optional[Path]]:
             yield Path(copy.name)
 
 
-def find_leftovers(conf_db: Path) -> Tuple[Path, ...]:
+def find_leftovers(conf_db: Path, *, in_use: bool = False) -> Tuple[Path, ...]:
     """What a killed run left behind: staged files with what ovsdb-tool made beside them, and its own half copy.
 
-    Nobody else makes these names, and only files count.
+    Nobody else makes the staged names, and only files count. A half copy beside a file that is `in_use` may be its
+    server's, at work.
     """
     ours = re.compile(r"\.{1,2}%s(\.[\w-]+)*\.\d+%s(-compacted)?(\.~lock~|\.tmp)?" % (
         re.escape(conf_db.name), re.escape(files.STAGED_SUFFIX)))
+    half_copy = None if in_use else conf_db.name + ".tmp"
     try:
         names = os.listdir(str(conf_db.parent))
     except OSError:
         return ()
-    paths = (conf_db.parent / name for name in sorted(names) if ours.fullmatch(name) or name == conf_db.name + ".tmp")
+    paths = (conf_db.parent / name for name in sorted(names) if ours.fullmatch(name) or name == half_copy)
     return tuple(path for path in paths if path.is_file() and not path.is_symlink())
+
+
+def remove_leftovers(paths: Tuple[Path, ...]) -> None:
+    """One that cannot be removed harms nobody."""
+    for path in paths:
+        try:
+            files.remove_if_there(path)
+        except OSError:
+            continue

@@ -5,7 +5,7 @@ So a start that is killed at any point leaves either the old file or the new one
 
 import os
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from ovsxen.errors import AdministratorError, NoAnswer
 from ovsxen.host import clock, files
@@ -33,7 +33,7 @@ def apply(found: Found, planned: Plan, schema: Path, give: Give) -> Applied:
     the next start goes on from there.
     """
     path, staged = found.path, files.staged_name(found.path)
-    _remove(found.leftovers)
+    confdb.remove_leftovers(found.leftovers)
     recovery = planned.recovery
     try:
         if recovery is not None:
@@ -44,16 +44,7 @@ def apply(found: Found, planned: Plan, schema: Path, give: Give) -> Applied:
         return Applied(recovery, _convert(path, schema, staged, give) if Repair.CONVERT in planned.steps else "")
     finally:
         if planned.steps:
-            _remove(confdb.find_leftovers(path))
-
-
-def _remove(paths: Tuple[Path, ...]) -> None:
-    """A leftover that cannot be removed harms nobody."""
-    for path in paths:
-        try:
-            files.remove_if_there(path)
-        except OSError:
-            continue
+            confdb.remove_leftovers(confdb.find_leftovers(path))
 
 
 def _recover(path: Path, recovery: Recovery, source: Optional[Source], staged: Path, give: Give) -> Recovery:
