@@ -108,7 +108,9 @@ def test_what_a_real_server_wrote_is_good_while_it_runs_and_after(host: SandboxH
         log = dblog.check(host.paths.conf_db, "Open_vSwitch")
         assert log.kind is Kind.GOOD, log
         counts[moment] = log.records
-    assert counts["running"] == counts["stopped"] > counts["compacted"] == 2
+    # vswitchd may write what it learns of an interface between the first look and its end
+    assert 2 < counts["running"] <= counts["stopped"]
+    assert counts["compacted"] == 2
 
 
 def test_it_agrees_with_the_server_about_where_a_log_ends(host: SandboxHost) -> None:
