@@ -16,12 +16,19 @@ from ovsxen.ovs.dblog import Kind, Log, Schema
 
 
 class Source(NamedTuple):
-    """A good log to go back to: the first `size_bytes` of `path`."""
+    """A good log to go back to: the first `size_bytes` of `path`, which is all of it where it is `whole`."""
 
     path: Path
     size_bytes: int
     records: int
     last_date_ms: int
+    origin: str
+    whole: bool
+
+    @classmethod
+    def of(cls, path: Path, log: Log) -> "Source":
+        """The good part of a checked file."""
+        return cls(path, log.good_bytes, log.records, log.last_date_ms, log.origin, log.kind is Kind.GOOD)
 
 
 class Found(NamedTuple):
@@ -91,51 +98,59 @@ def read_installed_schema(schema: Path) -> Schema:
 
 
 def _compare_with_newest(path: Path, log: Log) -> Log:
-    """A log that is good in itself and yet holds less than its newest good copy was cut, or made anew by somebody.
+    """A log that is good in itself may hold less than its newest good copy, or something else: it was cut, made anew or
+    put together by somebody.
 
     Logs only grow, or are compacted into another beginning. So it holds less where it is the beginning of the copy, or
-    has nothing but a schema where the copy has more.
+    has nothing but a schema where the copy has more; and something else where both began alike and parted. What parted
+    cannot be trusted: its later records tell differences to what they followed.
     """
-    newest = next(_good_generations(path), None) if log.kind is Kind.GOOD else None
+    newest = next(_good_copies(path), None) if log.kind is Kind.GOOD else None
     if newest is None or newest.records <= 1:
         return log
-    if log.records > 1 and not (log.size_bytes < newest.size_bytes and _begins_with(newest.path, path, log.size_bytes)):
+    fewer = "%d records where %s has %d" % (log.records, newest.path.name, newest.records)
+    if log.records <= 1:
+        return log._replace(kind=Kind.SHORTER, problem=fewer)
+    if log.origin != newest.origin:
         return log
-    return log._replace(kind=Kind.SHORTER, problem="%d records where %s has %d" % (
-        log.records, newest.path.name, newest.records))
+    if not _begin_alike(newest.path, path, min(log.size_bytes, newest.size_bytes)):
+        return log._replace(kind=Kind.DIVERGED, problem="both begin alike, and it lacks or repeats records of %s"
+                            % newest.path.name)
+    return log._replace(kind=Kind.SHORTER, problem=fewer) if log.size_bytes < newest.size_bytes else log
 
 
 def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
-    """Good logs to go back to, newest first: what precedes the damage, then the generations that pass a check.
+    """Good logs to go back to, best first: what precedes the damage, then the generations that pass a check, newest
+    first, then the good parts of those that do not.
 
     conf.db is younger than its generations, unless the damage is in the part that the newest generation has whole. Time
     stamps do not count: a clock may have run backwards.
     """
-    kept = tuple(_good_generations(conf_db))
+    kept = tuple(sorted(_good_copies(conf_db), key=lambda source: not source.whole))
     if log.kind is not Kind.DAMAGED or log.records <= 1:
         return kept
-    start = Source(conf_db, log.good_bytes, log.records, log.last_date_ms)
-    if kept and start.size_bytes < kept[0].size_bytes and _begins_with(kept[0].path, conf_db, start.size_bytes):
+    start = Source.of(conf_db, log)
+    if kept and start.size_bytes < kept[0].size_bytes and _begin_alike(kept[0].path, conf_db, start.size_bytes):
         return kept + (start,)
     return (start,) + kept
 
 
-def _good_generations(conf_db: Path) -> Iterator[Source]:
-    """The generations that pass a check, newest first; each is checked when it is asked for."""
+def _good_copies(conf_db: Path) -> Iterator[Source]:
+    """The generations, newest first: of one that is damaged by now, its good part. Each is checked when asked for."""
     for generation in generations.list_beside(conf_db, "good"):
         try:
-            kept = dblog.check(generation.path, dbtool.DATABASE)
+            log = dblog.check(generation.path, dbtool.DATABASE)
         except PermissionError:
             continue
-        if kept.kind is Kind.GOOD:
-            yield Source(generation.path, kept.good_bytes, kept.records, kept.last_date_ms)
+        if log.kind is Kind.GOOD or (log.kind is Kind.DAMAGED and log.records > 1):
+            yield Source.of(generation.path, log)
 
 
-def _begins_with(longer: Path, shorter: Path, size_bytes: int) -> bool:
+def _begin_alike(first: Path, second: Path, size_bytes: int) -> bool:
     """The first `size_bytes` of both files are the same."""
-    with files.open_regular(longer) as one, files.open_regular(shorter) as other:
+    with files.open_regular(first) as one, files.open_regular(second) as other:
         blocks = zip(files.read_start(one.fileno(), size_bytes), files.read_start(other.fileno(), size_bytes))
-        return all(first == second for first, second in blocks)
+        return all(left == right for left, right in blocks)
 
 
 @contextmanager

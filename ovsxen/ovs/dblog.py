@@ -26,6 +26,7 @@ class Kind(Enum):
     EMPTY = "an empty file"
     DAMAGED = "damaged"
     SHORTER = "shorter than its last good copy"
+    DIVERGED = "not what followed its last good copy"
     CLUSTERED = "clustered"
     FOREIGN = "foreign"
     UNREADABLE = "unreadable"
@@ -43,6 +44,8 @@ class Log(NamedTuple):
     """A checked file. The first `good_bytes` hold `records` good records, the schema's included.
 
     `problem` says what is wrong where `kind` is not GOOD; `last_date_ms` is the newest time stamp in the good part.
+    `origin` is the SHA-1 of the first transaction: logs that share it are the same log at two times, since a compaction
+    or conversion writes another one.
     """
 
     kind: Kind
@@ -52,6 +55,7 @@ class Log(NamedTuple):
     records: int = 0
     schema: Optional[Schema] = None
     last_date_ms: int = 0
+    origin: str = ""
 
 
 class _BadRecord(Exception):
@@ -112,7 +116,8 @@ def _read_record(stream: BinaryIO, log: Log) -> Log:
         _check_transaction(data)
     date = DATE.search(data)
     return log._replace(good_bytes=log.good_bytes + len(header) + length, records=log.records + 1, schema=schema,
-                        last_date_ms=max(log.last_date_ms, int(date.group(1))) if date else log.last_date_ms)
+                        last_date_ms=max(log.last_date_ms, int(date.group(1))) if date else log.last_date_ms,
+                        origin=found.group(3).decode() if log.records == 1 else log.origin)
 
 
 def _check_transaction(data: bytes) -> None:

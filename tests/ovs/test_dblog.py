@@ -34,7 +34,8 @@ def check(path: Path, content: bytes) -> dblog.Log:
 def test_a_good_log_gives_its_records_schema_and_newest_date(tmp_path: Path) -> None:
     content = make_log({"_date": 1000, "T": {}}, {"_date": 3000}, {"_date": 2000})
     log = check(tmp_path / "db", content)
-    assert log == (Kind.GOOD, "", len(content), len(content), 4, ("Open_vSwitch", "8.3.0", "1 2"), 3000)
+    origin = record({"_date": 1000, "T": {}}).split()[3].decode()
+    assert log == (Kind.GOOD, "", len(content), len(content), 4, ("Open_vSwitch", "8.3.0", "1 2"), 3000, origin)
 
 
 @pytest.mark.parametrize("content, kind", [
