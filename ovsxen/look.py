@@ -48,6 +48,7 @@ class SeenDaemon(NamedTuple):
     health: Health
     version: str = ""
     why_hung: str = ""
+    pidfile_problem: str = ""
 
     @property
     def pid(self) -> Optional[int]:
@@ -64,6 +65,7 @@ class SeenSwitch(NamedTuple):
 
     switch: Optional[ovsdb.Switch] = None
     link: Link = Link.UNKNOWN
+    managers_may_connect: bool = True
     problem: str = ""
 
 
@@ -115,7 +117,8 @@ def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
         raise
     except OvsxenError as error:
         return SeenDaemon(daemon, Health.HUNG, why_hung=error.problem)
-    return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said))
+    return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said),
+                      pidfile_problem=daemons.find_pidfile_problem(paths, daemon))
 
 
 def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwitch:
@@ -126,11 +129,12 @@ def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwi
     try:
         with Connection(host.paths.db_sock, server.daemon.label, within_s) as connection:
             switch = ovsdb.read_switch(connection, within_s)
+            attached = daemons.managers_are_attached(host.paths, server.daemon, within_s)
             if vswitchd.health is not Health.RUNNING or daemons.are_linked(server.daemon, vswitchd.daemon) is False:
-                return SeenSwitch(switch, Link.DOWN)
+                return SeenSwitch(switch, Link.DOWN, attached)
             next_cfg = switch.row.next_cfg if switch.row else 0
             done = ovsdb.wait_configured(connection, next_cfg, within_s)
-            return SeenSwitch(switch, Link.UP if done else Link.BEHIND)
+            return SeenSwitch(switch, Link.UP if done else Link.BEHIND, attached)
     except NotPermitted:
         raise
     except OvsxenError as error:

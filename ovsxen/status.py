@@ -77,7 +77,7 @@ def _daemon_problems(seen: Seen) -> List[str]:
 def _daemon_problem(seen: Seen, one: SeenDaemon) -> str:
     name = one.daemon.name
     if one.health is Health.RUNNING:
-        return ""
+        return one.pidfile_problem and "%s: run `ovsxen restart`" % one.pidfile_problem
     if one.health is Health.STOPPED:
         return "%s does not run: run `ovsxen start`" % name
     if one.health is Health.DEAD:
@@ -98,6 +98,8 @@ def _switch_problems(seen: Seen) -> List[str]:
                         "again; if it stays so, run `ovsxen restart`" % seen.paths.log(seen.vswitchd.daemon.name))
     if told.switch is None:
         return problems
+    if not told.managers_may_connect:
+        problems.append("ovsdb-server does not let the managers in the database connect: run `ovsxen start`")
     row = told.switch.row
     if row is None or row.external_ids.get(BOOT_ID_KEY) != seen.boot_id:
         problems.append("the database was not prepared for this boot, last boot's bridges may be in it: "
@@ -122,13 +124,13 @@ def _database_problems(seen: Seen) -> List[str]:
                 for note, recovery in seen.recoveries]
     in_memory = seen.server.health in (Health.RUNNING, Health.HUNG)
     if in_memory and seen.log.kind is Kind.ABSENT:
-        problems.append("%s is gone from the disk, ovsdb-server still has it all in memory: run %s now"
+        problems.append("%s is gone from the disk, ovsdb-server has what it took of it in memory: run %s now"
                         % (seen.conf_db, COMPACT))
     elif in_memory and not seen.server_has_it_open:
         problems.append("%s is not the file that ovsdb-server has open, so changes do not reach it: run %s, which "
                         "replaces it by what the server has" % (seen.conf_db, COMPACT))
     elif seen.log.kind not in (Kind.GOOD, Kind.ABSENT):
-        remedy = ("ovsdb-server still has it all in memory: run %s now" % COMPACT if in_memory
+        remedy = ("ovsdb-server has what it took of it in memory: run %s now, which writes that" % COMPACT if in_memory
                   else "`ovsxen start` goes back to the last good copy")
         problems.append("%s is %s (%s): %s" % (seen.conf_db, seen.log.kind.value, seen.log.problem, remedy))
     return problems

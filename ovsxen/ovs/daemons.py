@@ -78,6 +78,23 @@ def find_anywhere(paths: Paths, name: str) -> Daemon:
     return Daemon(name, State.RUNNING, stray) if stray else daemon
 
 
+def find_pidfile_problem(paths: Paths, daemon: Daemon) -> str:
+    """What is wrong with the pidfile of a daemon that runs, by which Open vSwitch's own tools find it; or ""."""
+    if daemon.process is None:
+        return ""
+    pidfile = paths.pidfile(daemon.name)
+    try:
+        said = files.read_small(pidfile).strip()
+    except FileNotFoundError:
+        return "%s runs, but its pidfile %s is gone" % (daemon.label, pidfile)
+    except OSError as error:
+        return "%s runs, but its pidfile %s cannot be read (%s)" % (daemon.label, pidfile, error.strerror)
+    if said != str(daemon.process.pid).encode():
+        return "%s runs, but its pidfile %s says %s" % (
+            daemon.label, pidfile, ascii(said[:20].decode("ascii", "replace")))
+    return ""
+
+
 def _is_of_host(paths: Paths, one: process.Process) -> bool:
     """Its command line names this host's run directory, under any of its names."""
     words = process.read_command_line(one.pid)
