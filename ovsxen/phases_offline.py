@@ -10,6 +10,7 @@ from typing import Tuple
 
 from ovsxen.errors import AdministratorError, NotInstalled
 from ovsxen.host import files, identity, kmod, proc
+from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, longest_socket_path
 from ovsxen.ovs import confdb, confdb_plan, daemons, dblog, dbtool, launch
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
@@ -17,6 +18,9 @@ from ovsxen.report import Outcome
 from ovsxen.sequence import Result, Run, refused_by_system
 
 LABEL_WITHIN_S = 10.0
+LOG_WITHIN_S = 0.1
+SERVER_IS_UP = "|ovsdb_server|INFO|ovsdb-server (Open vSwitch)"
+"""What ovsdb-server logs when it has read its databases, just after its parent has exited."""
 
 
 def prepare_host(run: Run) -> Result:
@@ -124,7 +128,7 @@ def start_ovsdb_server(run: Run) -> Result:
     """The database server. While it starts, what talks to it is imported."""
     server = daemons.find(run.paths, OVSDB_SERVER)
     if server.state is State.RUNNING:
-        return Result(Outcome.UNCHANGED, "%s runs" % server.label)
+        return _adopt_server(run, server)
     if run.dry_run:
         return Result(Outcome.WOULD, "start it on %s" % run.paths.conf_db)
     size_bytes = run.checked.log.size_bytes if run.checked else 0
@@ -144,14 +148,32 @@ def start_ovsdb_server(run: Run) -> Result:
     return Result(Outcome.DONE, "%s started" % server.label)
 
 
+def _adopt_server(run: Run, server: Daemon) -> Result:
+    """A server that runs. Where the start that it is from was killed, nobody has looked yet what it did not take."""
+    lost = daemons.find_pidfile_problem(run.paths, server)
+    if lost:
+        raise AdministratorError(lost, "run `ovsxen restart`")
+    if not run.follows_an_ended_start and not run.dry_run:
+        path = confdb.real_path(run.paths.conf_db)
+        refused = dbtool.find_refusal(path, path.stat().st_size) if path.is_file() else ""
+        if refused:
+            return Result(Outcome.DEGRADED, _keep_refused(run, server, refused))
+    return Result(Outcome.UNCHANGED, "%s runs" % server.label)
+
+
 def _find_refusal(run: Run, log_began: int) -> str:
     """What the server, just started, did not take of conf.db: it says so in its log, and nowhere else.
 
-    A log that has not grown tells nothing (it is off, full, or cannot be written): then ovsdb-tool reads the file too.
+    The log counts where it has the line that follows; it may be off, full, or not writable. Else ovsdb-tool reads the
+    file too.
     """
-    if run.checked is not None and daemons.log_size(run.paths, OVSDB_SERVER) == log_began:
-        return dbtool.find_refusal(run.checked.path, run.checked.log.size_bytes)
-    return "; ".join(daemons.logged_since(run.paths, OVSDB_SERVER, log_began, ("|ovsdb_server|ERR|",)))
+    def read_log(mark: str) -> Tuple[str, ...]:
+        return daemons.logged_since(run.paths, OVSDB_SERVER, log_began, (mark,))
+
+    if Deadline(LOG_WITHIN_S).wait_until(lambda: bool(read_log(SERVER_IS_UP)), every_s=0.001):
+        return "; ".join(read_log("|ovsdb_server|ERR|"))
+    path = confdb.real_path(run.paths.conf_db)
+    return dbtool.find_refusal(path, path.stat().st_size)
 
 
 def _keep_refused(run: Run, server: Daemon, said: str) -> str:

@@ -3,7 +3,6 @@
 Importing this module imports what the conversation needs. It is done while the server starts.
 """
 
-from pathlib import Path
 from typing import Callable, Optional
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
@@ -108,9 +107,9 @@ def start_vswitchd(run: Run) -> Result:
     running = _find_vswitchd(run)
     within_s = run.settings.start_timeout_s + SECONDS_PER_BRIDGE * _bridges_left(run)
     if running.state is State.RUNNING:
-        if not run.paths.pidfile(VSWITCHD).exists():
-            raise AdministratorError("%s runs, but its pidfile %s is gone" % (
-                running.label, run.paths.pidfile(VSWITCHD)), "run `ovsxen restart`")
+        lost = daemons.find_pidfile_problem(run.paths, running)
+        if lost:
+            raise AdministratorError(lost, "run `ovsxen restart`")
         if run.dry_run:
             return Result(Outcome.UNCHANGED, "%s runs" % running.label)
         daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)
@@ -156,26 +155,21 @@ def _wait_configured(run: Run, vswitchd: Daemon, within_s: float) -> None:
 
 
 def keep_generation(run: Run) -> None:
-    """Copy what was checked of conf.db to a good generation; where that fails, a warning: the host is up."""
+    """Copy what was checked of conf.db to a good generation; where that fails, a warning: the host is up.
+
+    Under a server that ran before, it is checked now: the start that it is from may have been killed before its copy.
+    Should the server be in the midst of a record, there is no copy this time.
+    """
+    if run.checked is None and run.server_started:
+        return  # what was checked is not what the server took
     path = confdb.real_path(run.paths.conf_db)
     try:
-        log = _checked_log(run, path)
-        if log is None or log.kind is not Kind.GOOD:
-            return
         with open(str(path), "rb") as stream:
-            generations.keep(path, stream.fileno(), log)
+            log = run.checked.log if run.checked else dblog.check_stream(stream, dbtool.DATABASE)
+            if log.kind is Kind.GOOD:
+                generations.keep(path, stream.fileno(), log)
     except OSError as error:
         run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
-
-
-def _checked_log(run: Run, path: Path) -> Optional[dblog.Log]:
-    """What this start has checked; under a server that ran before it, what the start that was interrupted did not keep.
-
-    A server that goes on writing may leave its last record incomplete for a moment: then there is no copy this time.
-    """
-    if run.checked is None and not run.server_started:
-        return dblog.check(path, dbtool.DATABASE)
-    return run.checked.log if run.checked else None
 
 
 def attach_managers(run: Run) -> Result:

@@ -40,6 +40,7 @@ class Run:
     def __init__(self, host: Host, warn: Warn, boot_id: str = "", *, dry_run: bool = False) -> None:
         self.paths, self.settings = host
         self.boot_id = boot_id
+        self.before = read_report(self.paths.boot_report, boot_id)
         self.dry_run = dry_run
         self.warnings: List[str] = []
         self._tell = warn
@@ -56,6 +57,11 @@ class Run:
         if problem not in self.warnings:
             self.warnings.append(problem)
             self._tell(problem)
+
+    @property
+    def follows_an_ended_start(self) -> bool:
+        """The last start of this boot came to its end, so what it was to see to has been seen to."""
+        return self.before is not None and self.before.finished
 
     def act(self) -> Outcome:
         """What a phase reports that has something to do."""
@@ -146,21 +152,23 @@ def refused_by_system(what: str, error: OSError) -> OvsxenError:
 
 
 def record(run: Run, phases: Iterator[Phase]) -> Iterator[Phase]:
-    """Write down a start that changes something: when it begins to, so that a killed one shows, and at its end."""
-    before = read_report(run.paths.boot_report, run.boot_id)
-    outdated = before is None or not before.finished or any(phase.outcome in BAD for phase in before.phases)
-    begun = False
+    """Write down a start: that it began, so that a killed one shows, and what it did; or, where it changed nothing that
+    was right, again what the one before it did. The first phase makes the directory that this is written in.
+    """
+    before = run.before
+    purged = before.purged if before else ()
     done: Tuple[Phase, ...] = ()
     for phase in phases:
         done += (phase,)
-        outdated = outdated or phase.outcome not in QUIET
-        if outdated and not begun:
-            begun = True
-            _write(run, Report(run.boot_id, False, done, before.purged if before else (), tuple(run.warnings)))
+        if len(done) == 1:
+            _write(run, Report(run.boot_id, False, done, purged, tuple(run.warnings)))
         yield phase
-    if outdated:
-        purged = (before.purged if before else ()) + (run.configured.purged if run.configured else ())
-        _write(run, Report(run.boot_id, True, done, tuple(dict.fromkeys(purged)), tuple(run.warnings)))
+    if before is not None and before.finished and not any(phase.outcome in BAD for phase in before.phases) and all(
+            phase.outcome in QUIET for phase in done):
+        _write(run, before)
+        return
+    purged += run.configured.purged if run.configured else ()
+    _write(run, Report(run.boot_id, True, done, tuple(dict.fromkeys(purged)), tuple(run.warnings)))
 
 
 def _write(run: Run, report: Report) -> None:

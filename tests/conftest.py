@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from ovsxen.host import process
+from ovsxen.host import proc, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
@@ -127,6 +127,17 @@ class SandboxHost:
     def beside(self, kind: str) -> List[str]:
         """Names of the files of a kind ("good", "aside", "recovery") beside conf.db."""
         return sorted(path.name for path in self.paths.dbdir.glob("conf.db.%s-*" % kind))
+
+
+@pytest.fixture
+def killing_server(tmp_path: Path) -> str:
+    """A PATH on which the start of ovsdb-server kills who started it, just when the server has become ready."""
+    real = proc.find_program(OVSDB_SERVER)
+    shim = tmp_path / "bin" / OVSDB_SERVER
+    shim.parent.mkdir()
+    shim.write_text('#!/bin/sh\n%s "$@"\ncase "$*" in *--detach*) kill -9 $PPID;; esac\n' % real)
+    shim.chmod(0o755)
+    return os.pathsep.join([str(shim.parent)] + proc.search_path())
 
 
 def processes_of(root: Path) -> List[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import List
 
@@ -260,12 +261,13 @@ def test_a_record_that_is_whole_but_makes_no_sense_is_noticed_through_the_server
     assert all(dblog.check(used.paths.dbdir / name, "Open_vSwitch").kind is Kind.GOOD for name in used.beside("good"))
 
 
-@pytest.mark.parametrize("log", ["off", "unwritable"])
+@pytest.mark.parametrize("log", ["off", "partly off", "unwritable"])
 def test_a_record_that_makes_no_sense_is_noticed_without_a_log_too(used: SandboxHost, log: str) -> None:
     from tests.ovs.test_dblog import record
-    if log == "off":
-        used.write(used.paths.sysconfig, 'VSWITCHD_MLOCKALL=no\nOVS_CTL_OPTS="--ovsdb-server-options=-vfile:off '
-                   '--ovs-vswitchd-options=--enable-dummy=override"\n')
+    if log != "unwritable":
+        option = "-vfile:off" if log == "off" else "-vovsdb_server:file:off"
+        used.write(used.paths.sysconfig, 'VSWITCHD_MLOCKALL=no\nOVS_CTL_OPTS="--ovsdb-server-options=%s '
+                   '--ovs-vswitchd-options=--enable-dummy=override"\n' % option)
     else:
         shutil.rmtree(str(used.paths.logdir))
         used.paths.logdir.write_text("in the way")
@@ -273,6 +275,62 @@ def test_a_record_that_makes_no_sense_is_noticed_without_a_log_too(used: Sandbox
     used.paths.conf_db.write_bytes(content)
     assert used.start().phase("ovsdb-server")["outcome"] == "degraded"
     assert "Nonesuch" in assert_loudly_degraded(used, content)
+
+
+@pytest.mark.parametrize("records_after", [0, 2])
+def test_a_start_that_is_killed_before_it_noticed_such_a_record_leaves_that_to_the_next(
+        used: SandboxHost, killing_server: str, records_after: int) -> None:
+    from tests.ovs.test_dblog import record
+    content = used.paths.conf_db.read_bytes() + record({"_date": 1, "Nonesuch": {}})
+    content += b"".join(record({"_date": 2 + number}) for number in range(records_after))
+    used.paths.conf_db.write_bytes(content)
+    assert used.ovsxen("start", PATH=killing_server).code == -signal.SIGKILL
+    assert used.start().phase("ovsdb-server")["outcome"] == "degraded"
+    assert "Nonesuch" in assert_loudly_degraded(used, content)
+    used.start()
+    assert len(used.beside("aside")) == 1
+
+
+def test_damaged_copies_still_tell_what_conf_db_has_lost(host: SandboxHost) -> None:
+    host.start()
+    host.vsctl("--no-wait", "set", "Open_vSwitch", ".", "external_ids:k=v")
+    host.ovsxen("restart")
+    host.vsctl("--no-wait", "set", "Open_vSwitch", ".", "external_ids:unrelated=later")
+    host.ovsxen("stop")
+    content = host.paths.conf_db.read_bytes()
+    host.paths.conf_db.write_bytes(content[:records(content)[1]])
+    for name in host.beside("good"):
+        path = host.paths.dbdir / name
+        path.write_bytes(path.read_bytes()[:-1])
+    done = host.start()
+    assert done.phase("database")["outcome"] == "degraded"
+    assert host.vsctl("get-manager") == OLD_MANAGER
+    assert_loudly_degraded(host, content[:records(content)[1]])
+
+
+@pytest.mark.parametrize("way", ["repeated", "missing"])
+def test_a_record_that_is_there_twice_or_not_any_more_is_noticed_by_the_last_good_copy(
+        host: SandboxHost, way: str) -> None:
+    host.start()
+    for key in ("one", "two", "three"):
+        host.vsctl("--no-wait", "set", "Open_vSwitch", ".", "external_ids:%s=precious" % key)
+    host.ovsxen("restart")
+    host.ovsxen("stop")
+    content = host.paths.conf_db.read_bytes()
+    at = max(start for start in records(content) if b'"two"' in content[start:].split(b"\nOVSDB ")[0])
+    end = records(content)[records(content).index(at) + 1]
+    damaged = content[:at] + content[at:end] * (2 if way == "repeated" else 0) + content[end:]
+    host.paths.conf_db.write_bytes(damaged)
+    assert host.start().phase("database")["outcome"] == "degraded"
+    assert [host.column("external_ids:%s" % key) for key in ("one", "two", "three")] == ["precious"] * 3
+    assert_loudly_degraded(host, damaged)
+
+
+def test_a_compacted_database_is_no_other_than_its_last_good_copy(host: SandboxHost) -> None:
+    host.start()
+    host.ovsxen("stop")
+    host.tool("ovsdb-tool", "compact", str(host.paths.conf_db))
+    assert host.start().phase("database")["outcome"] == "unchanged"
 
 
 def test_the_verdict_stays_degraded_until_the_administrator_has_dealt_with_it(used: SandboxHost) -> None:

@@ -3,7 +3,7 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 import pytest
 
@@ -115,6 +115,34 @@ def test_looking_changes_nothing_on_the_wire(host: SandboxHost) -> None:
     assert host.paths.conf_db.read_bytes() == before
     log = host.paths.log(VSWITCHD).read_text()
     assert "another ovs-vswitchd" not in log
+
+
+def test_a_server_that_lets_no_manager_connect_is_not_fine(host: SandboxHost, killing_server: str) -> None:
+    host.start()
+    host.signal(OVSDB_SERVER, signal.SIGKILL)
+    assert host.ovsxen("start", PATH=killing_server).code == -signal.SIGKILL
+    said = " ".join(host.status()["problems"])
+    assert "managers" in said
+    assert "interrupted" in said
+    host.start()
+    assert host.status()["verdict"] == "running"
+
+
+@pytest.mark.parametrize("name", [OVSDB_SERVER, VSWITCHD])
+@pytest.mark.parametrize("content", [None, "1", "nonsense"])
+def test_a_pidfile_that_does_not_name_its_daemon_is_a_problem_until_a_restart(
+        host: SandboxHost, name: str, content: Optional[str]) -> None:
+    host.start()
+    pidfile = host.paths.pidfile(name)
+    if content is None:
+        pidfile.unlink()
+    else:
+        pidfile.write_text(content)
+    assert host.ovsxen("status").code == 150
+    assert str(pidfile) in " ".join(host.status()["problems"])
+    assert host.ovsxen("start").code == 1
+    assert host.ovsxen("restart").code == 0
+    assert host.status()["verdict"] == "running"
 
 
 def keys_of(value: Any, prefix: str = "") -> Iterator[str]:
