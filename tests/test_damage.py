@@ -10,7 +10,7 @@ from typing import List
 
 import pytest
 
-from ovsxen.ovs import dblog
+from ovsxen.ovs import confdb, dblog
 from ovsxen.ovs.dblog import Kind
 from ovsxen.sandbox import contents
 from tests.conftest import MakeHost, SandboxHost
@@ -324,6 +324,15 @@ def test_a_record_that_is_there_twice_or_not_any_more_is_noticed_by_the_last_goo
     assert host.start().phase("database")["outcome"] == "degraded"
     assert [host.column("external_ids:%s" % key) for key in ("one", "two", "three")] == ["precious"] * 3
     assert_loudly_degraded(host, damaged)
+
+
+def test_a_large_schema_alone_is_less_than_a_small_copy(tmp_path: Path) -> None:
+    from tests.ovs.test_dblog import SCHEMA, make_log, record
+    (tmp_path / "conf.db.good-000001-1-2").write_bytes(make_log({"_date": 1, "Open_vSwitch": {}}))
+    conf_db = tmp_path / "conf.db"
+    conf_db.write_bytes(record(dict(SCHEMA, tables={"x" * 4096: {}})))
+    found = confdb.observe(conf_db, Path("/usr/share/openvswitch/vswitch.ovsschema"))
+    assert found.log.kind is Kind.SHORTER
 
 
 def test_a_compacted_database_is_no_other_than_its_last_good_copy(host: SandboxHost) -> None:

@@ -16,19 +16,17 @@ from ovsxen.ovs.dblog import Kind, Log, Schema
 
 
 class Source(NamedTuple):
-    """A good log to go back to: the first `size_bytes` of `path`, which is all of it where it is `whole`."""
+    """A good log to go back to: the first `size_bytes` of `path`."""
 
     path: Path
     size_bytes: int
     records: int
     last_date_ms: int
-    origin: str
-    whole: bool
 
     @classmethod
     def of(cls, path: Path, log: Log) -> "Source":
         """The good part of a checked file."""
-        return cls(path, log.good_bytes, log.records, log.last_date_ms, log.origin, log.kind is Kind.GOOD)
+        return cls(path, log.good_bytes, log.records, log.last_date_ms)
 
 
 class Found(NamedTuple):
@@ -105,28 +103,31 @@ def _compare_with_newest(path: Path, log: Log) -> Log:
     has nothing but a schema where the copy has more; and something else where both began alike and parted. What parted
     cannot be trusted: its later records tell differences to what they followed.
     """
-    newest = next(_good_copies(path), None) if log.kind is Kind.GOOD else None
-    if newest is None or newest.records <= 1:
+    newest = next(_copies(path), None) if log.kind is Kind.GOOD else None
+    if newest is None or newest[1].records <= 1:
         return log
-    fewer = "%d records where %s has %d" % (log.records, newest.path.name, newest.records)
-    if log.records <= 1:
-        return log._replace(kind=Kind.SHORTER, problem=fewer)
-    if log.origin != newest.origin:
-        return log
-    if not _begin_alike(newest.path, path, min(log.size_bytes, newest.size_bytes)):
-        return log._replace(kind=Kind.DIVERGED, problem="both begin alike, and it lacks or repeats records of %s"
-                            % newest.path.name)
-    return log._replace(kind=Kind.SHORTER, problem=fewer) if log.size_bytes < newest.size_bytes else log
+    copy, kept = newest
+    if log.records > 1:
+        if log.origin != kept.origin:
+            return log
+        if not _begin_alike(copy, path, min(log.size_bytes, kept.good_bytes)):
+            return log._replace(kind=Kind.DIVERGED, problem="it begins like %s, and then lacks or repeats records of it"
+                                % copy.name)
+        if log.size_bytes >= kept.good_bytes:
+            return log
+    return log._replace(kind=Kind.SHORTER, problem="%d records where %s has %d" % (
+        log.records, copy.name, kept.records))
 
 
 def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
-    """Good logs to go back to, best first: what precedes the damage, then the generations that pass a check, newest
-    first, then the good parts of those that do not.
+    """Good logs to go back to, best first: what precedes the damage, then the copies that pass a check, newest first,
+    then the good parts of those that do not.
 
-    conf.db is younger than its generations, unless the damage is in the part that the newest generation has whole. Time
-    stamps do not count: a clock may have run backwards.
+    conf.db is younger than its copies, unless the damage is in the part that the newest copy has whole. Time stamps do
+    not count: a clock may have run backwards.
     """
-    kept = tuple(sorted(_good_copies(conf_db), key=lambda source: not source.whole))
+    copies = sorted(_copies(conf_db), key=lambda copy: copy[1].kind is not Kind.GOOD)
+    kept = tuple(Source.of(path, good) for path, good in copies)
     if log.kind is not Kind.DAMAGED or log.records <= 1:
         return kept
     start = Source.of(conf_db, log)
@@ -135,15 +136,17 @@ def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
     return (start,) + kept
 
 
-def _good_copies(conf_db: Path) -> Iterator[Source]:
-    """The generations, newest first: of one that is damaged by now, its good part. Each is checked when asked for."""
+def _copies(conf_db: Path) -> Iterator[Tuple[Path, Log]]:
+    """The generations that hold something, newest first; each is checked when it is asked for. One that was good when
+    it was kept may be damaged by now, and still has its good part.
+    """
     for generation in generations.list_beside(conf_db, "good"):
         try:
             log = dblog.check(generation.path, dbtool.DATABASE)
         except PermissionError:
             continue
         if log.kind is Kind.GOOD or (log.kind is Kind.DAMAGED and log.records > 1):
-            yield Source.of(generation.path, log)
+            yield generation.path, log
 
 
 def _begin_alike(first: Path, second: Path, size_bytes: int) -> bool:

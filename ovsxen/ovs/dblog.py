@@ -26,7 +26,7 @@ class Kind(Enum):
     EMPTY = "an empty file"
     DAMAGED = "damaged"
     SHORTER = "shorter than its last good copy"
-    DIVERGED = "not what followed its last good copy"
+    DIVERGED = "no continuation of its last good copy"
     CLUSTERED = "clustered"
     FOREIGN = "foreign"
     UNREADABLE = "unreadable"

@@ -14,8 +14,8 @@ from ovsxen.ovs.generations import Beside, surplus
 
 CONF_DB = Path("/etc/openvswitch/conf.db")
 NEW, OLD = Schema("Open_vSwitch", "8.3.0", "1 2"), Schema("Open_vSwitch", "7.16.1", "3 4")
-COPY = Source(Path("/etc/openvswitch/conf.db.good-000007-1-2"), 500, 9, 1000, "a", True)
-START = Source(CONF_DB, 300, 5, 900, "a", False)
+COPY = Source(Path("/etc/openvswitch/conf.db.good-000007-1-2"), 500, 9, 1000)
+START = Source(CONF_DB, 300, 5, 900)
 PLENTY = 1 << 40
 
 
