@@ -150,30 +150,33 @@ def start_ovsdb_server(run: Run) -> Result:
 
 def _adopt_server(run: Run, server: Daemon) -> Result:
     """A server that runs. Where the start that it is from was killed, nobody has looked yet what it did not take."""
-    lost = daemons.find_pidfile_problem(run.paths, server)
-    if lost:
-        raise AdministratorError(lost, "run `ovsxen restart`")
-    if not run.follows_an_ended_start and not run.dry_run:
-        path = confdb.real_path(run.paths.conf_db)
-        refused = dbtool.find_refusal(path, path.stat().st_size) if path.is_file() else ""
-        if refused:
-            return Result(Outcome.DEGRADED, _keep_refused(run, server, refused))
+    daemons.require_pidfile(run.paths, server)
+    refused = "" if run.follows_an_ended_start else _ask_for_refusal(run)
+    if refused and run.dry_run:
+        return Result(Outcome.WOULD, "keep conf.db aside as it is: %s" % refused)
+    if refused:
+        return Result(Outcome.DEGRADED, _keep_refused(run, server, refused))
     return Result(Outcome.UNCHANGED, "%s runs" % server.label)
 
 
 def _find_refusal(run: Run, log_began: int) -> str:
     """What the server, just started, did not take of conf.db: it says so in its log, and nowhere else.
 
-    The log counts where it has the line that follows; it may be off, full, or not writable. Else ovsdb-tool reads the
-    file too.
+    The log counts where it also has the line that follows; it may be off in part or whole, full, or not writable.
     """
     def read_log(mark: str) -> Tuple[str, ...]:
         return daemons.logged_since(run.paths, OVSDB_SERVER, log_began, (mark,))
 
-    if Deadline(LOG_WITHIN_S).wait_until(lambda: bool(read_log(SERVER_IS_UP)), every_s=0.001):
+    logs = daemons.log_size(run.paths, OVSDB_SERVER) > log_began
+    if logs and Deadline(LOG_WITHIN_S).wait_until(lambda: bool(read_log(SERVER_IS_UP)), every_s=0.001):
         return "; ".join(read_log("|ovsdb_server|ERR|"))
+    return _ask_for_refusal(run)
+
+
+def _ask_for_refusal(run: Run) -> str:
+    """What ovsdb-tool would not take of the file that the server has open; "" where there is no such file."""
     path = confdb.real_path(run.paths.conf_db)
-    return dbtool.find_refusal(path, path.stat().st_size)
+    return dbtool.find_refusal(path, path.stat().st_size) if path.is_file() else ""
 
 
 def _keep_refused(run: Run, server: Daemon, said: str) -> str:

@@ -5,7 +5,7 @@ Importing this module imports what the conversation needs. It is done while the 
 
 from typing import Callable, Optional
 
-from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
+from ovsxen.errors import NoAnswer, OvsxenError
 from ovsxen.host import firewall, identity, proc
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
@@ -107,9 +107,7 @@ def start_vswitchd(run: Run) -> Result:
     running = _find_vswitchd(run)
     within_s = run.settings.start_timeout_s + SECONDS_PER_BRIDGE * _bridges_left(run)
     if running.state is State.RUNNING:
-        lost = daemons.find_pidfile_problem(run.paths, running)
-        if lost:
-            raise AdministratorError(lost, "run `ovsxen restart`")
+        daemons.require_pidfile(run.paths, running)
         if run.dry_run:
             return Result(Outcome.UNCHANGED, "%s runs" % running.label)
         daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)

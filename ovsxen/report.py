@@ -20,6 +20,9 @@ class Outcome(Enum):
     FAILED = "failed"
 
 
+BAD = (Outcome.FAILED, Outcome.DEGRADED)
+
+
 class Phase(NamedTuple):
     """One phase: its outcome, why, how long it took, the names that it is about, and the exit code that it asks for."""
 
@@ -43,6 +46,11 @@ class Report(NamedTuple):
     phases: Tuple[Phase, ...]
     purged: Tuple[str, ...]
     warnings: Tuple[str, ...]
+
+    @property
+    def went_well(self) -> bool:
+        """It came to its end, and nothing in it is bad."""
+        return self.finished and not any(phase.outcome in BAD for phase in self.phases)
 
     def as_json(self) -> Dict[str, Any]:
         return {"schema": SCHEMA, "boot_id": self.boot_id, "finished": self.finished,

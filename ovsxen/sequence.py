@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 TURN_WITHIN_S = 45.0
 QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
-BAD = (Outcome.FAILED, Outcome.DEGRADED)
 REMEDIES = {errno.ENOSPC: "make room on that file system, then start again",
             errno.EDQUOT: "make room on that file system, then start again",
             errno.EROFS: "mount that file system read-write, then start again"}
@@ -40,7 +39,7 @@ class Run:
     def __init__(self, host: Host, warn: Warn, boot_id: str = "", *, dry_run: bool = False) -> None:
         self.paths, self.settings = host
         self.boot_id = boot_id
-        self.before = read_report(self.paths.boot_report, boot_id)
+        self.before: Optional[Report] = None
         self.dry_run = dry_run
         self.warnings: List[str] = []
         self._tell = warn
@@ -60,7 +59,7 @@ class Run:
 
     @property
     def follows_an_ended_start(self) -> bool:
-        """The last start of this boot came to its end, so what it was to see to has been seen to."""
+        """The last start of this boot is known to have come to its end, and so to have seen to everything."""
         return self.before is not None and self.before.finished
 
     def act(self) -> Outcome:
@@ -155,7 +154,7 @@ def record(run: Run, phases: Iterator[Phase]) -> Iterator[Phase]:
     """Write down a start: that it began, so that a killed one shows, and what it did; or, where it changed nothing that
     was right, again what the one before it did. The first phase makes the directory that this is written in.
     """
-    before = run.before
+    before = run.before = read_report(run.paths.boot_report, run.boot_id)
     purged = before.purged if before else ()
     done: Tuple[Phase, ...] = ()
     for phase in phases:
@@ -163,8 +162,7 @@ def record(run: Run, phases: Iterator[Phase]) -> Iterator[Phase]:
         if len(done) == 1:
             _write(run, Report(run.boot_id, False, done, purged, tuple(run.warnings)))
         yield phase
-    if before is not None and before.finished and not any(phase.outcome in BAD for phase in before.phases) and all(
-            phase.outcome in QUIET for phase in done):
+    if before is not None and before.went_well and all(phase.outcome in QUIET for phase in done):
         _write(run, before)
         return
     purged += run.configured.purged if run.configured else ()

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.dblog import Kind
 from ovsxen.plan import BOOT_ID_KEY, FLOW_RESTORE_WAIT
-from ovsxen.report import Outcome, printable
+from ovsxen.report import BAD, printable
 
 SCHEMA = 1
 COMPACT = "`ovs-appctl -t ovsdb-server ovsdb-server/compact`"
@@ -124,13 +124,13 @@ def _database_problems(seen: Seen) -> List[str]:
                 for note, recovery in seen.recoveries]
     in_memory = seen.server.health in (Health.RUNNING, Health.HUNG)
     if in_memory and seen.log.kind is Kind.ABSENT:
-        problems.append("%s is gone from the disk, ovsdb-server has what it took of it in memory: run %s now"
+        problems.append("%s is gone from the disk: run %s now, which writes what ovsdb-server has in memory"
                         % (seen.conf_db, COMPACT))
     elif in_memory and not seen.server_has_it_open:
         problems.append("%s is not the file that ovsdb-server has open, so changes do not reach it: run %s, which "
                         "replaces it by what the server has" % (seen.conf_db, COMPACT))
     elif seen.log.kind not in (Kind.GOOD, Kind.ABSENT):
-        remedy = ("ovsdb-server has what it took of it in memory: run %s now, which writes that" % COMPACT if in_memory
+        remedy = ("run %s now, which writes what ovsdb-server has in memory" % COMPACT if in_memory
                   else "`ovsxen start` goes back to the last good copy")
         problems.append("%s is %s (%s): %s" % (seen.conf_db, seen.log.kind.value, seen.log.problem, remedy))
     return problems
@@ -145,7 +145,7 @@ def _boot_problems(seen: Seen) -> List[str]:
     elif not seen.report.finished:
         problems.append("the last start was interrupted: run `ovsxen start`")
     return problems + ["at this boot, %s %s: %s" % (phase.name, phase.outcome.value, phase.reason)
-                       for phase in seen.report.phases if phase.outcome in (Outcome.FAILED, Outcome.DEGRADED)]
+                       for phase in seen.report.phases if phase.outcome in BAD]
 
 
 def warnings_of(status: Status) -> Tuple[str, ...]:

@@ -95,6 +95,13 @@ def find_pidfile_problem(paths: Paths, daemon: Daemon) -> str:
     return ""
 
 
+def require_pidfile(paths: Paths, daemon: Daemon) -> None:
+    """Raises AdministratorError where a daemon that runs has no pidfile that names it: only a new start mends that."""
+    problem = find_pidfile_problem(paths, daemon)
+    if problem:
+        raise AdministratorError(problem, "run `ovsxen restart`")
+
+
 def _is_of_host(paths: Paths, one: process.Process) -> bool:
     """Its command line names this host's run directory, under any of its names."""
     words = process.read_command_line(one.pid)
