@@ -15,7 +15,6 @@ from bench.host import Host
 from bench.report import Measured, Round
 from ovsxen import __version__
 from ovsxen.errors import OvsxenError
-from ovsxen.host import proc
 from ovsxen.ovs import daemons
 
 
@@ -55,9 +54,8 @@ def main() -> int:
 
 
 def print_versions() -> None:
-    said = proc.run((daemons.VSWITCHD, "--version"), 10.0).stdout
     say("ovsxen %s, Python %s, Open vSwitch %s, Linux %s, %d CPUs" % (
-        __version__, platform.python_version(), daemons.version_in(daemons.VSWITCHD, said), platform.release(),
+        __version__, platform.python_version(), daemons.read_installed_version(daemons.VSWITCHD), platform.release(),
         os.cpu_count() or 0))
 
 

@@ -8,7 +8,7 @@ from typing import Iterator
 
 from ovsxen.gate import unless_disabled
 from ovsxen.host import identity
-from ovsxen.ovs.questions import asking
+from ovsxen.ovs import dbtool
 from ovsxen.report import Phase
 from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps, take_turn
 
@@ -50,6 +50,5 @@ def _start(host: Host, warn: Warn, *, dry_run: bool) -> Iterator[Phase]:
 
 
 def _boot(run: Run) -> Iterator[Phase]:
-    with asking() as run.asked:
-        run.asked.ask_conversion(run.paths)
+    with dbtool.asking_conversion(run.paths.conf_db, run.paths.schema) as run.asked_conversion:
         yield from run_steps(run, boot_sequence())

@@ -104,7 +104,7 @@ def prepare_database(run: Run) -> Result:
         if not run.dry_run:  # a start that was killed while it kept a copy left half of it
             confdb.remove_leftovers(confdb.find_leftovers(confdb.real_path(run.paths.conf_db), in_use=True))
         return Result(Outcome.UNCHANGED, "in use by %s" % server.label)
-    found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema, run.asked.conversion)
+    found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema, run.asked_conversion)
     planned = confdb_plan.plan(found)
     if run.dry_run:
         outcome = Outcome.WOULD if planned.steps else Outcome.UNCHANGED
@@ -197,8 +197,7 @@ def _keep_refused(run: Run, server: Daemon, said: str) -> str:
 
 
 def _prepare_to_talk(run: Run) -> None:
-    """Import what talks to the server, and ask what to tell it."""
-    run.asked.ask_version()
+    """Import what talks to the server, and look for what must not talk to it yet."""
     run.stray_vswitchd = daemons.find_anywhere(run.paths, VSWITCHD)
     import ovsxen.phases_online  # noqa: F401
 

@@ -6,14 +6,13 @@ Importing this module imports what the conversation needs. It is done while the 
 from typing import Callable, Optional
 
 from ovsxen.errors import NoAnswer, OvsxenError
-from ovsxen.host import firewall, identity, proc
+from ovsxen.host import firewall, identity
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, launch, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.questions import VERSION_ARGV
 from ovsxen.phases_offline import prepare_to_run
 from ovsxen.plan import Identity, Moment, plan_boot
 from ovsxen.report import Outcome
@@ -91,8 +90,7 @@ def _wanted_identity(run: Run) -> Identity:
         run.warn(problem)
     version = ""
     try:
-        asked = run.asked.version or proc.Child(VERSION_ARGV)
-        version = daemons.version_in(VSWITCHD, asked.read_all(dbtool.WITHIN_S).stdout)
+        version = _find_version(run)
     except OvsxenError as error:
         run.warn("ovs_version stays as it is in the database: %s" % error)
     schema = run.checked.installed if run.checked else confdb.read_installed_schema(run.paths.schema)
@@ -100,6 +98,17 @@ def _wanted_identity(run: Run) -> Identity:
         ovs_version=version, db_version=schema.version, system_id=chosen.system_id or read.uuid,
         system_type=chosen.system_type or read.brand, system_version=chosen.system_version or read.version,
         rundir=str(run.paths.rundir), external_ids=chosen.external_ids)
+
+
+def _find_version(run: Run) -> str:
+    """The version that this start brings up, by the word of the server that it started, which is of the same package as
+    ovs-vswitchd and costs no other process; by ovs-vswitchd's where the server ran before. Raises OvsxenError.
+    """
+    if run.server_started:
+        server = daemons.find(run.paths, OVSDB_SERVER)
+        return daemons.version_in(OVSDB_SERVER, daemons.ask(run.paths, server, "version", (),
+                                                            run.settings.answer_timeout_s))
+    return daemons.read_installed_version(VSWITCHD)
 
 
 def start_vswitchd(run: Run) -> Result:

@@ -2,9 +2,8 @@
 
 from typing import Tuple
 
-from ovsxen.host import proc
 from ovsxen.look import look_at_daemon
-from ovsxen.ovs import daemons, dbtool
+from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sequence import Host
 
@@ -13,7 +12,7 @@ def read_versions(host: Host) -> Tuple[str, ...]:
     """One line for each daemon. Raises NotInstalled."""
     lines = []
     for name in (OVSDB_SERVER, VSWITCHD):
-        installed = daemons.version_in(name, proc.run((name, "--version"), dbtool.WITHIN_S).stdout)
+        installed = daemons.read_installed_version(name)
         seen = look_at_daemon(host.paths, name, host.settings.answer_timeout_s)
         running = "%s running" % seen.version if seen.version else seen.health.value
         lines.append("%s %s installed, %s" % (name, installed, running))

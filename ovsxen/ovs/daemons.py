@@ -26,6 +26,7 @@ KILL_PATIENCE_S = (1, 1, 1, 2, 10, 15, 30)
 """How long ovs-lib waits on each rung of its ladder (utilities/ovs-lib.in, stop_daemon, 2.17): a SIGKILLed daemon of a
 busy host may take a minute to go (openvswitch 89bc5283b)."""
 
+VERSION_WITHIN_S = 10.0
 STOP_ROUNDS = 2
 MONITOR_WITHIN_S = 0.5
 
@@ -279,6 +280,11 @@ def logged_since(paths: Paths, name: str, offset: int, marks: Tuple[str, ...]) -
     except OSError:
         return ()
     return tuple(line.split("|", 4)[-1][:200] for line in lines if any(mark in line for mark in marks))
+
+
+def read_installed_version(name: str) -> str:
+    """The version of the installed daemon, which may be newer than the one that runs. Raises OvsxenError."""
+    return version_in(name, proc.run((name, "--version"), VERSION_WITHIN_S).stdout)
 
 
 def version_in(name: str, text: str) -> str:

@@ -1,9 +1,10 @@
 """The one door to ovsdb-tool: its command lines, how long it may take, and what its failures mean."""
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Tuple
+from typing import Iterator, Optional, Tuple
 
-from ovsxen.errors import AdministratorError, NoAnswer
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import proc
 
 DATABASE = "Open_vSwitch"
@@ -25,6 +26,25 @@ def argv(*arguments: str) -> Tuple[str, ...]:
 def ask_conversion_argv(path: Path, schema: Path) -> Tuple[str, ...]:
     """The question whether a database file has another schema than the one in the file `schema`."""
     return argv("needs-conversion", str(path), str(schema))
+
+
+@contextmanager
+def asking_conversion(path: Path, schema: Path) -> Iterator[Optional[proc.Child]]:
+    """ovsdb-tool, asked ahead of time: it answers while ovsxen does something else, or goes with the block.
+
+    None where there is nothing to ask about, or nobody to ask: the phase that needs the answer asks again and says so.
+    """
+    asked = None
+    try:
+        if path.is_file():
+            asked = proc.Child(ask_conversion_argv(path, schema))
+    except OvsxenError:
+        pass
+    try:
+        yield asked
+    finally:
+        if asked is not None:
+            asked.abandon()
 
 
 def take_conversion(asked: proc.Child) -> str:
