@@ -6,9 +6,9 @@ killed. A dry run is the same sequence with the acts left out.
 
 from typing import Iterator
 
+from ovsxen import phases_offline as offline
 from ovsxen.gate import unless_disabled
 from ovsxen.host import identity
-from ovsxen.ovs import dbtool
 from ovsxen.report import Phase
 from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps, take_turn
 
@@ -16,11 +16,9 @@ from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps, take_turn
 def boot_sequence() -> Iterator[Step]:
     """The phases, in order, and those that each needs to have gone well.
 
-    Importing is half of a small boot's time, so each half is imported when its first phase comes: the first while
-    ovsdb-tool looks at conf.db, the second, by start_ovsdb_server, while the server starts.
+    Importing is half of a small boot's time, so the phases that talk to the server are imported while it starts, by
+    start_ovsdb_server.
     """
-    from ovsxen import phases_offline as offline
-
     yield Step("host", offline.prepare_host)
     yield Step("module", offline.load_module, needs=("host",))
     yield Step("database", offline.prepare_database, needs=("host",))
@@ -43,12 +41,7 @@ def start(host: Host, warn: Warn, *, dry_run: bool = False) -> Iterator[Phase]:
 def _start(host: Host, warn: Warn, *, dry_run: bool) -> Iterator[Phase]:
     run = Run(host, warn, identity.read_boot_id(host.paths), dry_run=dry_run)
     if dry_run:
-        yield from _boot(run)
+        yield from run_steps(run, boot_sequence())
         return
     with take_turn(host.paths):
-        yield from record(run, _boot(run))
-
-
-def _boot(run: Run) -> Iterator[Phase]:
-    with dbtool.asking_conversion(run.paths.conf_db, run.paths.schema) as run.asked_conversion:
-        yield from run_steps(run, boot_sequence())
+        yield from record(run, run_steps(run, boot_sequence()))

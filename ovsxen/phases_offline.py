@@ -104,7 +104,7 @@ def prepare_database(run: Run) -> Result:
         if not run.dry_run:  # a start that was killed while it kept a copy left half of it
             confdb.remove_leftovers(confdb.find_leftovers(confdb.real_path(run.paths.conf_db), in_use=True))
         return Result(Outcome.UNCHANGED, "in use by %s" % server.label)
-    found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema, run.asked_conversion)
+    found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema)
     planned = confdb_plan.plan(found)
     if run.dry_run:
         outcome = Outcome.WOULD if planned.steps else Outcome.UNCHANGED

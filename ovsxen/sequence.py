@@ -11,7 +11,6 @@ from ovsxen.host.settings import Settings
 from ovsxen.report import Outcome, Phase, Report, read_report, write_report
 
 if TYPE_CHECKING:
-    from ovsxen.host.proc import Child
     from ovsxen.ovs.confdb import Found
     from ovsxen.ovs.daemons import Daemon
     from ovsxen.ovs.ovsdb import Switch
@@ -43,7 +42,6 @@ class Run:
         self.dry_run = dry_run
         self.warnings: List[str] = []
         self._tell = warn
-        self.asked_conversion: "Optional[Child]" = None
         self.checked: "Optional[Found]" = None
         self.server_started = False
         self.stray_vswitchd: "Optional[Daemon]" = None

@@ -124,6 +124,14 @@ class SandboxHost:
         """Add lines to the sandbox's sysconfig."""
         self.write(self.paths.sysconfig, contents.SYSCONFIG + "".join(line + "\n" for line in lines))
 
+    def install_schema(self, version: str, without: str = "") -> None:
+        """Give the host a schema of its own: another version, with one column of Bridge left out."""
+        schema = json.loads(Path("/usr/share/openvswitch/vswitch.ovsschema").read_text())
+        schema.update(version=version, cksum="1 2")
+        if without:
+            del schema["tables"]["Bridge"]["columns"][without]
+        self.write(self.paths.root / "usr/share/openvswitch/vswitch.ovsschema", json.dumps(schema))
+
     def beside(self, kind: str) -> List[str]:
         """Names of the files of a kind ("good", "aside", "recovery") beside conf.db."""
         return sorted(path.name for path in self.paths.dbdir.glob("conf.db.%s-*" % kind))

@@ -1,6 +1,5 @@
 """A host that had a configuration never silently comes up with less: every way to damage conf.db, on real daemons."""
 
-import json
 import os
 import re
 import shutil
@@ -417,17 +416,8 @@ def test_a_database_that_another_process_has_open_is_not_touched(host: SandboxHo
 # Conversion
 
 
-def write_schema(host: SandboxHost, version: str, without: str = "") -> None:
-    """Give the host a schema of its own: another version, with one column of Bridge left out."""
-    schema = json.loads(Path("/usr/share/openvswitch/vswitch.ovsschema").read_text())
-    schema.update(version=version, cksum="1 2")
-    if without:
-        del schema["tables"]["Bridge"]["columns"][without]
-    host.write(host.paths.root / "usr/share/openvswitch/vswitch.ovsschema", json.dumps(schema))
-
-
 def test_an_older_database_is_converted_and_the_original_kept(host: SandboxHost) -> None:
-    write_schema(host, "9.0.0", without="rstp_enable")
+    host.install_schema("9.0.0", without="rstp_enable")
     before = host.paths.conf_db.read_bytes()
     planned = host.ovsxen("start", "--json", "--dry-run").phase("database")
     assert planned["outcome"] == "would" and "to 9.0.0" in planned["reason"]
@@ -444,7 +434,7 @@ def test_an_older_database_is_converted_and_the_original_kept(host: SandboxHost)
 
 def test_a_schema_older_than_the_database_is_said_and_the_newer_original_stays_kept(host: SandboxHost) -> None:
     original = host.paths.conf_db.read_bytes()
-    write_schema(host, "7.0.0", without="fail_mode")
+    host.install_schema("7.0.0", without="fail_mode")
     reason = host.start().phase("database")["reason"]
     assert "OLDER" in reason
     assert host.vsctl("get-manager") == OLD_MANAGER
@@ -456,7 +446,7 @@ def test_a_schema_older_than_the_database_is_said_and_the_newer_original_stays_k
 
 def test_a_conversion_that_fails_leaves_the_database_as_it_was_and_the_host_up(
         host: SandboxHost, tmp_path: Path) -> None:
-    write_schema(host, "9.0.0", without="rstp_enable")
+    host.install_schema("9.0.0", without="rstp_enable")
     (tmp_path / "ovsdb-tool").write_text(
         "#!/bin/sh\ncase \"$*\" in *convert*schema) case \"$*\" in *needs*) ;; *) echo boom >&2; exit 1;; esac;; "
         "*' convert '*) echo 'ovsdb-tool: boom' >&2; exit 1;; esac\nexec /usr/bin/ovsdb-tool \"$@\"\n")
@@ -469,7 +459,16 @@ def test_a_conversion_that_fails_leaves_the_database_as_it_was_and_the_host_up(
     assert host.ovsxen("status").code == 150
 
 
+def test_a_start_with_nothing_to_convert_does_without_the_tool(host: SandboxHost, tmp_path: Path) -> None:
+    (tmp_path / "ovsdb-tool").write_text("#!/bin/sh\nkill -ILL $$\n")
+    (tmp_path / "ovsdb-tool").chmod(0o755)
+    done = host.ovsxen("start", "--json", PATH="%s:%s" % (tmp_path, os.environ["PATH"]))
+    assert done.phase("database")["outcome"] == "unchanged"
+    assert host.status()["verdict"] == "running"
+
+
 def test_a_tool_that_crashes_is_told_from_a_bad_database(host: SandboxHost, tmp_path: Path) -> None:
+    host.install_schema("9.0.0")
     (tmp_path / "ovsdb-tool").write_text("#!/bin/sh\nkill -ILL $$\n")
     (tmp_path / "ovsdb-tool").chmod(0o755)
     done = host.ovsxen("start", "--json", PATH="%s:%s" % (tmp_path, os.environ["PATH"]))

@@ -112,12 +112,6 @@ class Child:
             raise NoAnswer("%s was not ready within %g s" % (self.argv[0], within_s))
         return Finished(self.argv, self._popen.returncode, stdout, stderr)
 
-    def abandon(self) -> None:
-        """End a program whose answer is no longer wanted; nothing to do where it was taken."""
-        if self._popen.returncode is None:
-            self._kill_group()
-            self._popen.communicate()
-
     def _wait_for_exit(self, deadline: Deadline) -> bool:
         """Sleep in the kernel where it has process file descriptors (Linux 5.3, Python 3.9), else poll."""
         try:

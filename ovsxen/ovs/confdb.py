@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, NotInstalled, NotPermitted
-from ovsxen.host import files, proc, process
+from ovsxen.host import files, process
 from ovsxen.ovs import dblog, dbtool, generations
 from ovsxen.ovs.dblog import Kind, Log, Schema
 
@@ -32,7 +32,8 @@ class Source(NamedTuple):
 class Found(NamedTuple):
     """conf.db as it lies there, what there is to go back to where it is not good, and what the tool says of it.
 
-    `conversion` is ovsdb-tool's answer ("yes", "no", or what it complained about) for the file that will be used.
+    `conversion` is ovsdb-tool's answer ("yes", "no", or what it complained about) for the file that will be used; "no"
+    without asking where that has the installed schema, by name, version and checksum.
     """
 
     path: Path
@@ -56,10 +57,8 @@ def find_holder(conf_db: Path) -> Optional[process.Lock]:
     return process.find_lock(real.parent / (".%s.~lock~" % real.name))
 
 
-def observe(conf_db: Path, schema: Path, asked: Optional[proc.Child] = None) -> Found:
+def observe(conf_db: Path, schema: Path) -> Found:
     """Look at conf.db and beside it, without changing anything; `schema` is the installed one's file.
-
-    `asked` is ovsdb-tool, already asked about the conversion.
 
     Raises NotPermitted, AdministratorError (somebody has it open), NotInstalled (no schema, no ovsdb-tool).
     """
@@ -68,21 +67,21 @@ def observe(conf_db: Path, schema: Path, asked: Optional[proc.Child] = None) -> 
     if holder is not None:
         raise AdministratorError("%s is locked by %s, which has no pidfile of ovsdb-server" % (path, holder.holder),
                                  "run `ovsxen restart` if it is this host's server, else stop that process first")
-    if asked is None and path.is_file():
-        asked = proc.Child(dbtool.ask_conversion_argv(path, schema))
     try:
         log = dblog.check(path, dbtool.DATABASE)
     except PermissionError as error:
         raise NotPermitted("cannot read %s" % path, "run ovsxen as root") from error
     log = _compare_with_newest(path, log)
+    installed = read_installed_schema(schema)
     fallbacks = () if log.kind is Kind.GOOD else find_fallbacks(path, log)
+    conversion = "no"
     if log.kind is not Kind.GOOD and fallbacks:
-        asked = proc.Child(dbtool.ask_conversion_argv(fallbacks[0].path, schema))
-    has_content = asked is not None and (log.kind is Kind.GOOD or fallbacks)
-    answer = dbtool.take_conversion(asked) if asked is not None and has_content else "no"
+        conversion = dbtool.ask_conversion(fallbacks[0].path, schema)
+    elif log.kind is Kind.GOOD and not (installed.cksum and log.schema == installed):
+        conversion = dbtool.ask_conversion(path, schema)
     space = os.statvfs(str(path.parent)) if path.parent.is_dir() else None
     had_history = any(generations.list_beside(path, kind) for kind in ("good", "aside", "recovery"))
-    return Found(path, log, read_installed_schema(schema), fallbacks, had_history, answer,
+    return Found(path, log, installed, fallbacks, had_history, conversion,
                  space.f_bavail * space.f_frsize if space else 0, find_leftovers(path))
 
 

@@ -1,10 +1,9 @@
 """The one door to ovsdb-tool: its command lines, how long it may take, and what its failures mean."""
 
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional, Tuple
+from typing import Tuple
 
-from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer
 from ovsxen.host import proc
 
 DATABASE = "Open_vSwitch"
@@ -23,34 +22,12 @@ def argv(*arguments: str) -> Tuple[str, ...]:
     return ("ovsdb-tool", "-vconsole:off", "-vsyslog:off") + arguments
 
 
-def ask_conversion_argv(path: Path, schema: Path) -> Tuple[str, ...]:
-    """The question whether a database file has another schema than the one in the file `schema`."""
-    return argv("needs-conversion", str(path), str(schema))
-
-
-@contextmanager
-def asking_conversion(path: Path, schema: Path) -> Iterator[Optional[proc.Child]]:
-    """ovsdb-tool, asked ahead of time: it answers while ovsxen does something else, or goes with the block.
-
-    None where there is nothing to ask about, or nobody to ask: the phase that needs the answer asks again and says so.
+def ask_conversion(path: Path, schema: Path) -> str:
+    """Whether a database file has another schema than the one in the file `schema`: "yes", "no", or what the tool
+    complained about.
     """
-    asked = None
     try:
-        if path.is_file():
-            asked = proc.Child(ask_conversion_argv(path, schema))
-    except OvsxenError:
-        pass
-    try:
-        yield asked
-    finally:
-        if asked is not None:
-            asked.abandon()
-
-
-def take_conversion(asked: proc.Child) -> str:
-    """Its answer: "yes", "no", or what it complained about."""
-    try:
-        answer = asked.read_all(WITHIN_S)
+        answer = proc.run(argv("needs-conversion", str(path), str(schema)), WITHIN_S)
     except NoAnswer as error:
         return str(error)
     return answer.stdout.strip() if answer.returncode == 0 else "ovsdb-tool needs-conversion: %s" % answer.complaint
