@@ -174,9 +174,14 @@ def _find_refusal(run: Run, log_began: int) -> str:
 
 
 def _ask_for_refusal(run: Run) -> str:
-    """What ovsdb-tool would not take of the file that the server has open; "" where there is no such file."""
+    """What ovsdb-tool would not take of the file that the server has open; "" where there is no such file.
+
+    A complaint counts when it is made twice: the server may have been in the midst of appending a record.
+    """
     path = confdb.real_path(run.paths.conf_db)
-    return dbtool.find_refusal(path, path.stat().st_size) if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    return dbtool.find_refusal(path, path.stat().st_size) and dbtool.find_refusal(path, path.stat().st_size)
 
 
 def _keep_refused(run: Run, server: Daemon, said: str) -> str:

@@ -27,7 +27,7 @@ def ask_conversion(path: Path, schema: Path) -> str:
     complained about.
     """
     try:
-        answer = proc.run(argv("needs-conversion", str(path), str(schema)), WITHIN_S)
+        answer = proc.run(argv("needs-conversion", str(path), str(schema)), WITHIN_S + allowance_s(path.stat().st_size))
     except NoAnswer as error:
         return str(error)
     return answer.stdout.strip() if answer.returncode == 0 else "ovsdb-tool needs-conversion: %s" % answer.complaint
