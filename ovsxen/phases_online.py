@@ -14,7 +14,7 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.phases_offline import prepare_to_run
-from ovsxen.plan import Identity, Moment, plan_boot
+from ovsxen.plan_boot import Identity, Moment, plan_boot
 from ovsxen.report import Outcome
 from ovsxen.sequence import Configured, Result, Run
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.dblog import Kind
-from ovsxen.plan import BOOT_ID_KEY, FLOW_RESTORE_WAIT
+from ovsxen.plan_boot import BOOT_ID_KEY, FLOW_RESTORE_WAIT
 from ovsxen.report import BAD, printable
 
 SCHEMA = 1

@@ -13,10 +13,10 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "host": ("errors", "host"),
     "ovs": ("errors", "host", "ovs"),
     "sandbox": ("errors", "host", "ovs", "sandbox"),
-    "plan": ("ovs",),
+    "plan_boot": ("ovs",),
     "report": ("host",),
     "sequence": ("errors", "host", "ovs", "report"),
-    "status": ("look", "ovs", "plan", "report"),
+    "status": ("look", "ovs", "plan_boot", "report"),
     "errors": (),
 }
 DOORS = {"subprocess": {"host/proc.py", "sandbox/sandbox.py"}, "ovs": {"ovs/jsonrpc.py"}}

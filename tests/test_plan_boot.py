@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsxen.ovs.ovsdb import Changes, Switch, SwitchRow
-from ovsxen.plan import BOOT_ID_KEY, BootPlan, Identity, Moment, plan_boot
+from ovsxen.plan_boot import BOOT_ID_KEY, BootPlan, Identity, Moment, plan_boot
 
 TEXTS = st.text(min_size=1, max_size=5)
 MAPS = st.dictionaries(st.sampled_from(["system-id", "hostname", "iface", BOOT_ID_KEY, "rundir"]), TEXTS)
