@@ -57,6 +57,11 @@ def wall_clock_text() -> str:
     return time.strftime(UTC, time.gmtime())
 
 
+def wall_clock_s() -> float:
+    """Seconds since 1970, as far as this host knows: for the dates in certificates and in notes to people."""
+    return time.time()
+
+
 def utc_text(milliseconds: int) -> str:
     """A time stamp of OVSDB's log (`_date`, milliseconds since 1970) as UTC, for people to read."""
     try:

@@ -65,12 +65,12 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(fd, "rb")
 
 
-def read_small(path: Path) -> bytes:
+def read_small(path: Path, limit_bytes: int = SMALL_BYTES) -> bytes:
     """The bytes of a small file. Raises OSError, also for one that is not small at all."""
     with open_regular(path) as stream:
-        content = stream.read(SMALL_BYTES + 1)
-    if len(content) > SMALL_BYTES:
-        raise OSError(errno.EFBIG, "larger than %d bytes" % SMALL_BYTES, str(path))
+        content = stream.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise OSError(errno.EFBIG, "larger than %d bytes" % limit_bytes, str(path))
     return content
 
 

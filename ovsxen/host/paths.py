@@ -107,6 +107,67 @@ class Paths(NamedTuple):
     def modprobe_dirs(self) -> Tuple[Path, ...]:
         return tuple(self.root / name for name in ("etc/modprobe.d", "run/modprobe.d", "lib/modprobe.d"))
 
+    @property
+    def xapi_socket(self) -> Path:
+        """Where XAPI answers; whoever reaches it is root to XAPI."""
+        return self.root / "var/lib/xcp/xapi"
+
+    @property
+    def plugins(self) -> Path:
+        """Where XAPI looks for plugins, by file name."""
+        return self.root / "etc/xapi.d/plugins"
+
+    @property
+    def xapi_ssl_pem(self) -> Path:
+        """The host's key and certificate, both in one file."""
+        return self.root / "etc/xensource/xapi-ssl.pem"
+
+    @property
+    def sdn_controller_ca(self) -> Path:
+        """The CA that a controller of protocol pssl has installed through the pool."""
+        return self.root / "etc/stunnel/certs/sdn-controller-ca.pem"
+
+    @property
+    def historic_ca(self) -> Path:
+        """The CA that the historic plugins let the switch trust at first sight, whichever controller it was of."""
+        return self.dbdir / "vswitchd.cacert"
+
+    def pinned_ca(self, address: str) -> Path:
+        """The CA of the controller at `address`, as it was at first sight."""
+        return self.dbdir / ("vswitchd.cacert-" + address)
+
+    @property
+    def network_dbcache(self) -> Path:
+        return self.root / "var/xapi/network.dbcache"
+
+    @property
+    def networkd_db(self) -> Path:
+        """xcp-networkd's own file: where it is, the host does not boot from network.dbcache."""
+        return self.root / "var/lib/xcp/networkd.db"
+
+    @property
+    def interface_reconfigure(self) -> Path:
+        return self.root / "opt/xensource/libexec/interface-reconfigure"
+
+    @property
+    def update_turn(self) -> Path:
+        """Whoever makes the switch agree with XAPI holds the lock on this file."""
+        return self.root / "run/ovsxen-update.lock"
+
+    @property
+    def update_report(self) -> Path:
+        """What the last update of this boot came to; `ovsxen status` reads it."""
+        return self.rundir / "ovsxen-update.json"
+
+    @property
+    def opened_port(self) -> Path:
+        """Which port ovsxen has opened in the firewall, and through what: no other is ever closed."""
+        return self.dbdir / "ovsxen-opened-port.json"
+
+    def bridge_socket(self, bridge: str) -> Path:
+        """Where ovs-vswitchd takes OpenFlow for a bridge."""
+        return self.rundir / (bridge + ".mgmt")
+
     def pidfile(self, daemon: str) -> Path:
         return self.rundir / (daemon + ".pid")
 

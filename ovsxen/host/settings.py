@@ -35,6 +35,10 @@ class Settings(NamedTuple):
     delete_bridges: bool = False
     start_timeout_s: float = 20.0
     answer_timeout_s: float = 3.0
+    emer_reset: str = "on-change"
+    dbcache: str = "auto"
+    firewall: str = "auto"
+    vswitch_controller_port: int = 6640
     problems: Tuple[str, ...] = ()
 
 
@@ -69,6 +73,21 @@ def _seconds(text: str) -> float:
     if not 0.1 <= value <= 3600:
         raise Invalid("expected seconds from 0.1 to 3600")
     return value
+
+
+def _port(text: str) -> int:
+    value = int(text) if text.isdigit() and len(text) <= 5 else 0
+    if not 1 <= value <= 65535:
+        raise Invalid("expected a port from 1 to 65535")
+    return value
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in words:
+            raise Invalid("expected one of %s" % ", ".join(words))
+        return text
+    return parse
 
 
 def _words(text: str) -> Tuple[str, ...]:
@@ -109,6 +128,10 @@ SYSCONFIG: Dict[str, Choice] = {
     "VSWITCHD_MLOCKALL": Choice("mlockall", _boolean),
     "OVSXEN_START_TIMEOUT": Choice("start_timeout_s", _seconds),
     "OVSXEN_ANSWER_TIMEOUT": Choice("answer_timeout_s", _seconds),
+    "EMER_RESET": Choice("emer_reset", _one_of("on-change", "never")),
+    "DBCACHE": Choice("dbcache", _one_of("auto", "always", "never", "exec")),
+    "FIREWALL": Choice("firewall", _one_of("auto", "firewall-port", "firewalld", "none")),
+    "VSWITCH_CONTROLLER_PORT": Choice("vswitch_controller_port", _port),
 }
 
 OVS_CTL_OPTIONS: Dict[str, Choice] = {
