@@ -4,6 +4,8 @@ Every error carries its exit code (docs/architecture.md lists them) and one usef
 what, and what to do now.
 """
 
+from typing import Tuple
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -70,3 +72,25 @@ class NoAnswer(OvsxenError):
 
 class Refused(OvsxenError):
     """A daemon answered, and its answer is an error or makes no sense. A maintainer may have to act."""
+
+
+class SwitchRefused(OvsxenError):
+    """The switch did not take, or not keep, what was to be done to it.
+
+    `code` and `params` are what the plugins have always answered then: VSWITCH_CONFIG_MOD_FAILURE [exit code, what],
+    VSWITCH_EMER_RESET_FAILURE [exit code], VSWITCH_ADD_FLOW_FAILURE [exit code, bridge, flow]; the text comes after.
+    """
+
+    def __init__(self, code: str, params: Tuple[str, ...], problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.code = code
+        self.params = params + (str(self),)
+
+
+class XapiFailure(OvsxenError):
+    """XAPI answered with an error: its code and its parameters, verbatim. Who must act depends on the code."""
+
+    def __init__(self, code: str, params: Tuple[str, ...], problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.code = code
+        self.params = params

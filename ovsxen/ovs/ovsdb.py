@@ -72,7 +72,7 @@ def _selects() -> List[Dict[str, Any]]:
 
 def read_switch(connection: Connection, within_s: float) -> Switch:
     """The snapshot that the server has. Raises NoAnswer, Refused."""
-    return _switch_from(_transact(connection, _selects(), within_s))
+    return _switch_from(transact(connection, _selects(), within_s))
 
 
 def query_file(path: Path, size_bytes: int) -> Switch:
@@ -86,7 +86,7 @@ def apply(connection: Connection, switch: Switch, changes: Changes, within_s: fl
     Raises Changed, NoAnswer (it may have been written or not), Refused, AdministratorError (the disk).
     """
     try:
-        results = _transact(connection, _operations(switch, changes), within_s)
+        results = transact(connection, _operations(switch, changes), within_s)
     except TransactionRefused as refused:
         if refused.error == TIMED_OUT:
             raise Changed(refused.problem) from refused
@@ -98,7 +98,7 @@ def wait_configured(connection: Connection, next_cfg: int, within_s: float) -> b
     """Wait, in the server, until vswitchd says that it has configured generation `next_cfg`; tells whether it did."""
     wait = _wait(int(within_s * 1000), [], [], where=[["cur_cfg", "<", next_cfg]])
     try:
-        _transact(connection, [wait], within_s + 1.0)
+        transact(connection, [wait], within_s + 1.0)
     except TransactionRefused as refused:
         if refused.error == TIMED_OUT:
             return False
@@ -113,7 +113,7 @@ def _operations(switch: Switch, changes: Changes) -> List[Dict[str, Any]]:
         operations.append(_wait(0, [], []))
         operations.append({"op": "insert", "table": "Open_vSwitch", "row": {}})
     else:
-        operations.append(_wait(0, ["external_ids"], [{"external_ids": _map(switch.row.external_ids)}]))
+        operations.append(_wait(0, ["external_ids"], [{"external_ids": as_map(switch.row.external_ids)}]))
     row: Dict[str, Any] = dict(changes.columns)
     if changes.purge:
         row["bridges"] = ["set", []]  # Bridge is no root table: rows that nothing refers to go with it
@@ -123,7 +123,7 @@ def _operations(switch: Switch, changes: Changes) -> List[Dict[str, Any]]:
     if changes.external_ids:
         keys = [key for key, _ in changes.external_ids]
         mutations += [["external_ids", "delete", ["set", keys]],
-                      ["external_ids", "insert", _map(dict(changes.external_ids))]]
+                      ["external_ids", "insert", as_map(dict(changes.external_ids))]]
     if changes.drop_other_config:
         mutations.append(["other_config", "delete", ["set", list(changes.drop_other_config)]])
     if changes.acknowledge:
@@ -143,7 +143,7 @@ def _wait(timeout_ms: int, columns: List[str], rows: List[Dict[str, Any]], **whe
     return _operation("wait", timeout=timeout_ms, columns=columns, rows=rows, until="==", **where)
 
 
-def _transact(connection: Connection, operations: List[Dict[str, Any]], within_s: float) -> List[Any]:
+def transact(connection: Connection, operations: List[Dict[str, Any]], within_s: float) -> List[Any]:
     """The results of all operations. Raises Refused for the first that failed, NoAnswer past the deadline."""
     results = connection.call("transact", [dbtool.DATABASE] + operations, within_s)
     if not isinstance(results, list) or len(results) < len(operations):
@@ -176,6 +176,6 @@ def _row_from(row: Dict[str, Any]) -> SwitchRow:
     return SwitchRow(texts[0], texts[1], texts[2], texts[3], maps[0], maps[1], row["next_cfg"])
 
 
-def _map(values: Dict[str, str]) -> List[Any]:
+def as_map(values: Dict[str, str]) -> List[Any]:
     return ["map", [[key, value] for key, value in sorted(values.items())]]
 
