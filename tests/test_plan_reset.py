@@ -27,7 +27,8 @@ set Interface p1 ingress_policing_rate=1000 ingress_policing_burst=100 other_con
 -- --id=@n create NetFlow 'targets="192.0.2.4:2055"' -- set Bridge b0 netflow=@n
 -- --id=@s create sFlow 'targets="192.0.2.4:6343"' sampling=64 -- set Bridge b0 sflow=@s
 -- --id=@i create IPFIX 'targets="192.0.2.4:4739"' -- set Bridge b0 ipfix=@i
--- --id=@b get Bridge b0 -- --id=@j create IPFIX 'targets="192.0.2.5:4739"' -- create Flow_Sample_Collector_Set id=3 bridge=@b ipfix=@j
+-- --id=@b get Bridge b0 -- --id=@j create IPFIX 'targets="192.0.2.5:4739"' \
+-- create Flow_Sample_Collector_Set id=3 bridge=@b ipfix=@j
 add-br plain
 add-br mac -- set Bridge mac other_config:hwaddr=\"00:11:22:33:44:66\" fail_mode=standalone
 set Open_vSwitch . other_config:max-idle=5000
@@ -35,12 +36,12 @@ set Open_vSwitch . other_config:max-idle=5000
 
 
 def configure(host: SandboxHost) -> None:
-    for line in FULL.strip().splitlines():
+    for line in FULL.replace("\\\n", "").strip().splitlines():
         host.vsctl("--no-wait", *shlex.split(line))
 
 
 def rows(host: SandboxHost, *, named: bool = False) -> Dict[str, List[Any]]:
-    """Every column of every row; with `named`, references as what they lead to, so that rows made anew compare equal."""
+    """Every column of every row; with `named`, references as what they lead to, so that rows made anew are equal."""
     with open(str(host.paths.schema)) as stream:
         schema = json.load(stream)["tables"]
     found = {}
@@ -54,7 +55,7 @@ def rows(host: SandboxHost, *, named: bool = False) -> Dict[str, List[Any]]:
         names = {row["_uuid"][1]: "%s %s" % (table, row.get("name", row.get("target", row.get("targets", table))))
                  for table, there in found.items() for row in there}
         found = json.loads(_named(json.dumps(found), names))
-    return {table: sorted((json.dumps(_sorted(row), sort_keys=True) for row in there)) for table, there in found.items()}
+    return {table: sorted(json.dumps(_sorted(row), sort_keys=True) for row in there) for table, there in found.items()}
 
 
 def _named(text: str, names: Dict[str, str]) -> str:
@@ -126,7 +127,8 @@ def test_what_was_set_since_a_reset_stays(server: SandboxHost) -> None:
     configuration, leftovers = read(server)
     edit = plan_emergency_reset(configuration, leftovers)
     write(server, configuration, edit)
-    server.vsctl("--no-wait", "set", "Bridge", "b0", "fail_mode=standalone", "other_config:datapath-id=00000000000000aa")
+    server.vsctl("--no-wait", "set", "Bridge", "b0", "fail_mode=standalone",
+                 "other_config:datapath-id=00000000000000aa")
     server.vsctl("--no-wait", "set-manager", "ptcp:6699", "--", "del-port", "b0", "p1")
     undo = plan_undo(tables.Snapshot(edit.changes, leftovers.rows), *read(server))
     write(server, read(server)[0], undo.edit)

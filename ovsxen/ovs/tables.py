@@ -119,7 +119,7 @@ class Interface(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Any row that goes when nothing refers to it any more, with its columns as the database gave them, without those that only tell of a state."""
+    """A row that goes when nothing refers to it any more: columns as the database gave them, but none that tell a state."""
 
     table: str
     uuid: str
