@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
 
 from ovsxen import __version__
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, OvsxenError, UsageError
@@ -16,7 +16,11 @@ from ovsxen.host.settings import read_settings
 from ovsxen.report import Outcome, Phase, printable
 from ovsxen.sequence import Host, Warn, explain
 
+if TYPE_CHECKING:
+    from ovsxen.answer import Answer
+
 SEQUENCE_SCHEMA = 1
+ANSWER_SCHEMA = 1
 DEFAULT_STALE_BRIDGES = 3
 HELP_WIDTH = 100  # given, because finding out the terminal's costs every boot 2 ms
 NAMES = {"directory": "directory", "command": "command after --"}
@@ -83,7 +87,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", metavar="VERB", choices=list(VERBS), help="what to do, see below")
     parser.add_argument("directory", nargs="?", metavar="DIR", help="where sandbox makes its host")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
-    parser.add_argument("--dry-run", action="store_true", help="say what a start would do and why; change nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done and why; change nothing")
+    parser.add_argument("--undo", action="store_true", help="bring back what the last reset cleared")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
     return parser
 
@@ -91,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
     takes = VERBS[options.verb].takes
-    for name in ("directory", "json", "dry_run", "stale_bridges", "command"):
+    for name in ("directory", "json", "dry_run", "undo", "stale_bridges", "command"):
         if getattr(options, name) not in (None, False, []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
     return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
@@ -191,6 +196,41 @@ def show_status(options: argparse.Namespace) -> int:
     return judged.verdict.exit_code
 
 
+def run_update(options: argparse.Namespace) -> int:
+    """Make the switch agree with XAPI."""
+    from ovsxen.update import update
+    return _print_answer(options, lambda: update(find_host(options), dry_run=options.dry_run))
+
+
+def run_emergency_reset(options: argparse.Namespace) -> int:
+    """Clear what a controller may have set up, or bring that back."""
+    from ovsxen.emergency import emergency_reset, undo_reset
+    return _print_answer(options, lambda: (undo_reset if options.undo else emergency_reset)(find_host(options)))
+
+
+def _print_answer(options: argparse.Namespace, ask: "Callable[[], Answer]") -> int:
+    """Print what came of it, as text or as one JSON object."""
+    from ovsxen.answer import Answer
+    answer, error = Answer(""), None
+    try:
+        answer = ask()
+    except OvsxenError as raised:
+        error = raised
+    exit_code = error.exit_code if error else EXIT_OK
+    if options.json:
+        _print_json(dict(answer.as_json(), schema=ANSWER_SCHEMA, verb=options.verb, exit_code=exit_code,
+                         error=str(error) if error else ""))
+    elif error:
+        raise error
+    else:
+        _print(answer.text.strip(), sys.stdout)
+        for change in answer.changes:
+            _print("  %s %s" % ("would change:" if options.dry_run else "changed:", printable(change)), sys.stdout)
+        for note in answer.notes:
+            warn("note: %s" % printable(note))
+    return exit_code
+
+
 def show_version(options: argparse.Namespace) -> int:
     """Print versions; those that run come from the daemons themselves."""
     from ovsxen.versions import read_versions
@@ -219,6 +259,9 @@ VERBS: Dict[str, Verb] = {
     "restart": Verb("stop, then start; purges only what a start would", ("json",), run_sequence),
     "reload": Verb("read inventory and settings again, interrupt nothing", ("json",), run_sequence),
     "force-reload": Verb("the same as reload", ("json",), run_sequence),
+    "update": Verb("make the switch agree with XAPI, as its plugin does", ("json", "dry_run"), run_update),
+    "emergency-reset": Verb("clear what a controller set up, as ovs-vsctl emer-reset does; --undo brings it back",
+                            ("json", "undo"), run_emergency_reset),
     "status": Verb("one verdict over the whole host", ("json",), show_status),
     "version": Verb("versions of ovsxen and of Open vSwitch, installed and running", (), show_version),
     "load-kmod": Verb("load the kernel module, or say why it cannot be", ("json",), run_sequence),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import gate
+from ovsxen.answer import UpdateReport, read_update_report
 from ovsxen.errors import NotPermitted, OvsxenError
 from ovsxen.host import identity, inventory, kmod, process
 from ovsxen.host.inventory import NetworkConf
@@ -83,6 +84,7 @@ class Seen(NamedTuple):
     server_has_it_open: bool
     boot_id: str
     report: Optional[Report]
+    update: Optional[UpdateReport]
     start_under_way: bool
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     warnings: Tuple[str, ...]
@@ -100,6 +102,7 @@ def look(host: Host) -> Seen:
         switch=_ask_server(host, server, vswitchd), modules=kmod.observe(paths, identity.kernel_release()),
         conf_db=conf_db, log=_check(conf_db, server), server_has_it_open=_has_open(server, conf_db),
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
+        update=read_update_report(paths.update_report),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
         warnings=warnings)
 

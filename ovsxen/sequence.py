@@ -1,6 +1,7 @@
 """How a sequence of phases is run: in order, timed, under one lock, written down; an error becomes a failed phase."""
 
 import errno
+from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, Defect, NoAnswer, NotPermitted, OvsxenError
@@ -90,18 +91,18 @@ class Step(NamedTuple):
     vital: bool = True
 
 
-def take_turn(paths: Paths) -> process.HeldLock:
-    """The lock under which one process at a time starts or stops this host's switch. Raises when it stays taken."""
+def take_turn(lock: Path, within_s: float = TURN_WITHIN_S,
+              busy_with: str = "starting or stopping the switch") -> process.HeldLock:
+    """A lock under which one process at a time works on this host's switch. Raises when it stays taken."""
     try:
-        files.make_directory(paths.turn.parent, 0o755)
-        held = Deadline(TURN_WITHIN_S).wait_for(lambda: process.try_lock(paths.turn), every_s=0.02)
+        files.make_directory(lock.parent, 0o755)
+        held = Deadline(within_s).wait_for(lambda: process.try_lock(lock), every_s=0.02)
     except OSError as error:
-        raise refused_by_system("cannot take the lock %s" % paths.turn, error) from error
+        raise refused_by_system("cannot take the lock %s" % lock, error) from error
     if held is None:
-        holder = process.find_flock_holder(paths.turn)
-        raise NoAnswer("%s has been starting or stopping the switch for %g s" % (
-            holder.label if holder else "another ovsxen", TURN_WITHIN_S),
-                       "if it hangs, kill it: the next start goes on from where it is")
+        holder = process.find_flock_holder(lock)
+        raise NoAnswer("%s has been %s for %g s" % (holder.label if holder else "another ovsxen", busy_with, within_s),
+                       "if it hangs, kill it: the next run goes on from where it is")
     return held
 
 

@@ -41,7 +41,7 @@ class Status(NamedTuple):
 def judge(seen: Seen) -> Status:
     """Make the verdict."""
     problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
-                     + _database_problems(seen) + _boot_problems(seen))
+                     + _database_problems(seen) + _boot_problems(seen) + _update_problems(seen))
     verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
     return Status(verdict, problems, seen)
 
@@ -148,6 +148,14 @@ def _boot_problems(seen: Seen) -> List[str]:
                        for phase in seen.report.phases if phase.outcome in BAD]
 
 
+def _update_problems(seen: Seen) -> List[str]:
+    """XAPI tells nobody that its plugin failed."""
+    if seen.update is None or not seen.update.error or seen.disabled is not None:
+        return []
+    return ["the switch may not agree with XAPI, the update at %s failed: %s. Then run `ovsxen update`" % (
+        seen.update.when, seen.update.error)]
+
+
 def warnings_of(status: Status) -> Tuple[str, ...]:
     """What has no effect on the verdict, each once."""
     said = status.seen.warnings + (status.seen.report.warnings if status.seen.report else ())
@@ -184,6 +192,7 @@ def as_json(status: Status) -> Dict[str, Any]:
             "link": seen.switch.link.value, "bridges": len(switch.bridges) if switch else None,
             "managers": list(switch.managers) if switch else [], "boot_id": seen.boot_id,
             "boot": seen.report.as_json() if seen.report else None,
+            "update": seen.update.as_json() if seen.update else None,
             "problems": list(status.problems), "warnings": list(warnings_of(status))}
 
 
@@ -209,4 +218,6 @@ def as_text(status: Status) -> str:
         rows.append(("boot", "%d phases in %.0f ms, %d bridge(s) purged%s" % (
             len(seen.report.phases), sum(phase.ms for phase in seen.report.phases), len(seen.report.purged),
             ": " + ", ".join(map(printable, seen.report.purged)) if seen.report.purged else "")))
+    if seen.update:
+        rows.append(("update", "%s: %s" % (seen.update.when, printable(seen.update.error or seen.update.answer.text))))
     return "\n".join(lines + ["  %-14s %s" % row for row in rows])

@@ -17,10 +17,13 @@ from ovsxen.host.paths import Paths
 from ovsxen.host.settings import OVS_CTL_OPTIONS, SYSCONFIG, Settings, parse_settings
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.sandbox.xapi.server import FakeXapi
+from ovsxen.sandbox.xapi.world import make_world
 from tests.conftest import LIMIT_S, REPOSITORY, Finished, SandboxHost
 
 INITSCRIPTS = REPOSITORY / "initscripts"
 SCRIPT = INITSCRIPTS / "openvswitch"
+UPDATE_SCRIPT = INITSCRIPTS / "openvswitch-xapi-update"
 UNIT = INITSCRIPTS / "openvswitch.service"
 SYSCONFIG_TEMPLATE = INITSCRIPTS / "sysconfig.openvswitch"
 LOGROTATE = INITSCRIPTS / "logrotate.openvswitch"
@@ -197,6 +200,27 @@ def test_without_ovsxen_every_verb_says_so(host: SandboxHost, verb: str) -> None
     done = service(host, host.paths.root / "usr/bin/ovsxen", verb)
     assert (done.code, done.out) == (4 if verb == "status" else 5, "")
     assert "usr/bin/ovsxen is not there" in done.err
+
+
+def test_the_update_script_runs_after_xapi_and_only_at_start(host: SandboxHost) -> None:
+    text = UPDATE_SCRIPT.read_text()
+    assert re.findall(r"^# chkconfig: (.*)$", text, re.MULTILINE) == ["2345 95 01"]
+    assert os.access(str(UPDATE_SCRIPT), os.X_OK)
+    program = install_program(host, 'echo "$@"')
+    for verb, code, said in (("start", 0, "update\n"), ("restart", 0, "update\n"), ("stop", 0, ""), ("status", 2, "")):
+        done = run((SHELLS[0], str(UPDATE_SCRIPT), verb), host.environment(OVSXEN=str(program)))
+        assert (done.code, done.out) == (code, said)
+    assert run((SHELLS[0], str(UPDATE_SCRIPT), "start"), host.environment(OVSXEN="/nonexistent")).code == 5
+
+
+def test_the_update_script_makes_a_switch_agree_and_does_nothing_in_bridge_mode(host: SandboxHost) -> None:
+    host.start()
+    env = host.environment(OVSXEN=str(install_ovsxen(host)))
+    with FakeXapi(host.paths, make_world()):
+        assert run((SHELLS[0], str(UPDATE_SCRIPT), "start"), env).code == 0
+    assert host.vsctl("--no-wait", "get-manager") == ""
+    host.write(host.paths.network_conf, "bridge\n")
+    assert run((SHELLS[0], str(UPDATE_SCRIPT), "start"), env).code == 0
 
 
 # The unit

@@ -119,7 +119,7 @@ class Interface(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row that goes when nothing refers to it any more: columns as the database gave them, but none that tell a state."""
+    """A row that goes when nothing refers to it any more: its columns as the database gave them, save mere state."""
 
     table: str
     uuid: str

@@ -1,7 +1,9 @@
 """The files of a believable XenServer host, and a conf.db as its last boot left it, made by a real ovsdb-server."""
 
+import sys
 import uuid
-from typing import Any, Dict, List, NamedTuple
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from ovsxen.errors import AdministratorError
 from ovsxen.host import files
@@ -11,6 +13,9 @@ from ovsxen.ovs import daemons, dbtool, launch
 from ovsxen.ovs.jsonrpc import Connection
 
 WITHIN_S = 60.0
+PACKAGE = str(Path(__file__).resolve().parents[2])
+PLUGINS = Path(PACKAGE) / "xapi.d/plugins"
+PLUGIN_NAMES = ("openvswitch-cfg-update", "openvswitch-config-update")
 INSTALLATION_UUID = "3a2c8f5e-7d41-4b6a-9c0e-5f1d2b3a4c6d"
 MANAGER = "ssl:192.0.2.10:6640"
 
@@ -55,7 +60,18 @@ def write_files(paths: Paths, sysconfig: str = SYSCONFIG) -> None:
     var_run = paths.root / "var/run"
     if not var_run.is_symlink():
         var_run.symlink_to("../run")
+    install_plugins(paths)
     write_boot_id(paths)
+
+
+def install_plugins(paths: Paths, interpreter: str = sys.executable, python_path: Tuple[str, ...] = (PACKAGE,)) -> None:
+    """The plugin as the package has it, under both names, with this interpreter and what it shall import from."""
+    text = (PLUGINS if PLUGINS.is_dir() else Path("/etc/xapi.d/plugins")).joinpath(PLUGIN_NAMES[0]).read_text()
+    lines = text.split("\n", 1)[1].replace("import sys\n", "import sys\n\nsys.path[:0] = %r\n" % list(python_path), 1)
+    files.make_directory(paths.plugins, 0o755)
+    for name in PLUGIN_NAMES:
+        files.write_file(paths.plugins / name, [("#!%s -I\n%s" % (interpreter, lines)).encode()], 0o755,
+                         durable=False)
 
 
 def write_boot_id(paths: Paths) -> None:

@@ -2,17 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, Iterator, List
 
 from ovsxen.errors import EXIT_FAILED, OvsxenError, UsageError
-from ovsxen.host import proc
+from ovsxen.host import files, proc
+from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, Paths, longest_socket_path, paths_under
 from ovsxen.ovs import daemons, launch
-from ovsxen.sandbox import contents
+from ovsxen.sandbox import certificates, contents
 
+XE = "opt/xensource/bin"
+FEWEST_NETWORKS = 3
+WITHIN_S = 20.0
 TOP_DOWN = (daemons.VSWITCHD, daemons.OVSDB_SERVER)
 
 
@@ -26,7 +32,8 @@ def run(directory: Path, stale_bridges: int, command: List[str], warn: Callable[
     running = [name for name in TOP_DOWN if daemons.find(paths, name).state is daemons.State.RUNNING]
     previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        return _run_command(paths, command or [os.environ.get("SHELL") or "/bin/sh"])
+        with _serving_xapi(paths, max(stale_bridges, FEWEST_NETWORKS)):
+            return _run_command(paths, command or [os.environ.get("SHELL") or "/bin/sh"])
     except KeyboardInterrupt:
         return EXIT_FAILED
     finally:
@@ -55,11 +62,44 @@ def make(directory: Path, stale_bridges: int) -> Paths:
 
 def environment(paths: Paths) -> Dict[str, str]:
     """What makes ovsxen and Open vSwitch's own tools work on this host."""
-    package = str(Path(__file__).resolve().parents[2])
-    python_path = [package] + [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    path = [os.path.dirname(sys.executable)] + proc.search_path()
+    python_path = [contents.PACKAGE] + [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    path = [str(paths.root / XE), os.path.dirname(sys.executable)] + proc.search_path()
     return dict(os.environ, OVSXEN_ROOT=str(paths.root), PYTHONPATH=os.pathsep.join(python_path),
                 PATH=os.pathsep.join(path), **daemons.environment(paths))
+
+
+@contextmanager
+def _serving_xapi(paths: Paths, networks: int) -> Iterator[None]:
+    """A XAPI on the host's socket, in a process of its own, unless one answers there already; and `xe` to ask it."""
+    if _xapi_answers(paths):
+        yield
+        return
+    _prepare_for_xapi(paths)
+    argv = [sys.executable, "-m", "ovsxen.sandbox.xapi", str(paths.root), "--networks", str(networks)]
+    child = subprocess.Popen(argv, env=environment(paths), stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        Deadline(WITHIN_S).wait_until(lambda: _xapi_answers(paths) or child.poll() is not None, every_s=0.02)
+        yield
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def _xapi_answers(paths: Paths) -> bool:
+    with socket.socket(socket.AF_UNIX) as stream:
+        return stream.connect_ex(str(paths.xapi_socket)) == 0
+
+
+def _prepare_for_xapi(paths: Paths) -> None:
+    """The host's certificate, xe, and the mark that xcp-networkd keeps its networks, as on today's hosts."""
+    if not paths.xapi_ssl_pem.exists():
+        certificates.make_host_pem(paths.xapi_ssl_pem)
+    files.make_directory(paths.networkd_db.parent, 0o755)
+    if not paths.networkd_db.exists():
+        files.write_file(paths.networkd_db, [b"{}\n"], durable=False)
+    files.make_directory(paths.root / XE, 0o755)
+    script = "#!/bin/sh\nexec %s -m ovsxen.sandbox.xapi.xe %s \"$@\"\n" % (sys.executable, paths.xapi_socket)
+    files.write_file(paths.root / XE / "xe", [script.encode()], 0o755, durable=False)
 
 
 def take_down(paths: Paths, names: List[str], warn: Callable[[str], None]) -> None:

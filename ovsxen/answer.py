@@ -1,0 +1,76 @@
+"""What an update came to, as a value; the last one of this boot is kept in the run directory for `ovsxen status`."""
+
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+from ovsxen.host import clock, files
+
+SCHEMA = 1
+SHOWN_NOTES = 8
+SHOWN_CHARACTERS = 400
+
+
+class Answer(NamedTuple):
+    """`text`: what callers have always got. `changes`: what was written, or would be. `notes`: what to look at."""
+
+    text: str
+    changes: Tuple[str, ...] = ()
+    notes: Tuple[str, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """The text, and after it the notes, as one line of ASCII: XAPI writes it to its log."""
+        shown = [note if len(note) <= SHOWN_CHARACTERS else note[:SHOWN_CHARACTERS] + "..."
+                 for note in self.notes[:SHOWN_NOTES]]
+        if len(self.notes) > SHOWN_NOTES:
+            shown.append("%d more: see `ovsxen update --json`" % (len(self.notes) - SHOWN_NOTES))
+        gap = "" if self.text.endswith("  ") or not shown else "  "
+        return " ".join((self.text + gap + "  ".join("Note: %s." % note for note in shown)).encode(
+            "ascii", "backslashreplace").decode().splitlines())
+
+    def as_json(self) -> Dict[str, Any]:
+        return {"text": self.text, "changes": list(self.changes), "notes": list(self.notes)}
+
+
+class UpdateReport(NamedTuple):
+    """The last update: when (UTC), what came of it, and the error that it ended with, or "".
+
+    `put_back`: bridges whose management flows did not stay when they turned secure, each with the pid of the
+    ovs-vswitchd that it was; while that one runs, it is not tried again.
+    """
+
+    when: str
+    answer: Answer
+    error: str
+    put_back: Dict[str, int]
+
+    def as_json(self) -> Dict[str, Any]:
+        return dict(self.answer.as_json(), schema=SCHEMA, when=self.when, error=self.error, put_back=self.put_back)
+
+
+def report_now(answer: Answer, error: str, put_back: Dict[str, int]) -> UpdateReport:
+    """A report of this moment."""
+    return UpdateReport(clock.wall_clock_text(), answer, error, put_back)
+
+
+def write_update_report(path: Path, report: UpdateReport) -> None:
+    """Replace the report at `path`. Raises OSError."""
+    import json
+
+    files.write_file(path, [json.dumps(report.as_json(), indent=1).encode() + b"\n"], durable=False)
+
+
+def read_update_report(path: Path) -> Optional[UpdateReport]:
+    """The report of the last update of this boot; None when there is none, or one that cannot be read."""
+    try:
+        written = files.read_small(path).decode()
+        import json
+
+        text = json.loads(written)
+        if text["schema"] != SCHEMA:
+            return None
+        answer = Answer(str(text["text"]), tuple(map(str, text["changes"])), tuple(map(str, text["notes"])))
+        return UpdateReport(str(text["when"]), answer, str(text["error"]),
+                            {str(bridge): int(pid) for bridge, pid in text["put_back"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

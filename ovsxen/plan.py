@@ -1,0 +1,284 @@
+"""Pure: what XAPI wants of the switch, and what must change for it. These are the rules of an update; read them aloud.
+
+Whatever XAPI does not know stays as it is: bridges without a network, managers that the administrator marked or that
+have a form which ovsxen does not know. What disagrees within XAPI's own wishes is told in the notes, never guessed.
+"""
+
+from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+
+from ovsxen.errors import AdministratorError
+from ovsxen.ovs.tables import (
+    KEPT_KEY,
+    ROOT,
+    Bridge,
+    Change,
+    Configuration,
+    Edit,
+    Leftovers,
+    Manager,
+    NewRow,
+    Refs,
+    Ssl,
+    differences,
+)
+from ovsxen.ovs.targets import DEFAULT_PORT, Target, canonical_address, parse_target
+from ovsxen.plan_reset import emptied_bridge, leftover_changes
+from ovsxen.xapi.records import Network, Pool, SdnController
+
+FAIL_MODE = "vswitch-controller-fail-mode"
+DISABLE_IN_BAND = "vswitch-disable-in-band"
+SECURE, STANDALONE = "secure", "standalone"
+FAIL_MODES = (SECURE, STANDALONE)
+IN_BAND_VALUES = ("true", "false")
+IN_BAND_KEY = "disable-in-band"
+NETWORK_UUIDS_KEY = "xs-network-uuids"
+NEW_MANAGER, NEW_SSL = "@manager", "@ssl"
+
+CONTROLLER_SET = "Successfully set controller to %s.  "
+CONTROLLER_REMOVED = "Successfully removed controller config.  "
+IN_BAND_UPDATED = "Updated in-band management.  "
+FAIL_MODE_UPDATED = "Updated fail_mode.  "
+UUIDS_UPDATED = "Updated network uuids.  "
+NO_CHANGE = "No change to configuration"
+
+
+class Wanted(NamedTuple):
+    """What XAPI wants: one manager or none, with the files for its TLS, and how each network's bridge shall be.
+
+    `network_uuids`: for a bridge by name, what its external ids shall say of the networks on it; empty where somebody
+    else sees to that.
+    """
+
+    manager: Optional[Target]
+    ssl: Optional[Ssl]
+    pool_fail_mode: str
+    networks: Tuple[Network, ...]
+    network_uuids: Mapping[str, Tuple[str, ...]]
+
+
+class Wish(NamedTuple):
+    """How one real bridge shall be."""
+
+    fail_mode: str
+    disable_in_band: str
+
+
+class Plan(NamedTuple):
+    """The one transaction; what a reset in it clears; the bridges that are secure after it and have no controller, or
+    turn secure by it; what the answer says was done; and what somebody should look at.
+    """
+
+    edit: Edit
+    cleared: Tuple[Change, ...]
+    secured: Tuple[str, ...]
+    done: Tuple[str, ...]
+    notes: Tuple[str, ...]
+
+
+# Which manager
+
+def wanted_manager(pool: Pool, controllers: Optional[Tuple[SdnController, ...]], port: int) -> Optional[Target]:
+    """Where XAPI knows the class SDN_controller, its records alone decide, and none means no manager.
+
+    `pool.vswitch_controller` decides only where the class is unknown (None; XAPI before 7.2): newer ones leave a stale
+    address in it. Raises AdministratorError for what is no valid target, before anything is touched.
+    """
+    if controllers is None:
+        return _active_target(pool.vswitch_controller, port, "pool.vswitch_controller") \
+            if pool.vswitch_controller else None
+    targets = sorted({_target_of(controller) for controller in controllers})
+    if len(targets) > 1:
+        raise AdministratorError("XAPI has %d different SDN controllers (%s)" % (
+            len(targets), ", ".join(map(str, targets))), "forget all but one: `xe sdn-controller-forget`")
+    return targets[0] if targets else None
+
+
+def _target_of(controller: SdnController) -> Target:
+    if controller.protocol == "ssl":
+        return _active_target(controller.address, controller.port, "SDN_controller %s" % controller.uuid)
+    if controller.protocol == "pssl":
+        return Target("pssl", "", DEFAULT_PORT)
+    raise AdministratorError("SDN_controller %s has the protocol %s, which is neither ssl nor pssl" % (
+        controller.uuid, ascii(controller.protocol)), "forget it and introduce it again")
+
+
+def _active_target(text: str, port: int, whose: str) -> Target:
+    address = canonical_address(text.strip().strip("[]"))
+    if not address or not 1 <= port <= 65535:
+        raise AdministratorError("%s names %s port %s, which is no IP address and port" % (whose, ascii(text), port),
+                                 "set it again; until then the switch stays as it is")
+    return Target("ssl", address, port)
+
+
+def managers_agree(wanted: Optional[Target], switch: Configuration) -> bool:
+    """Full targets, compared as sets. What is not XAPI's to decide does not count."""
+    others = {parse_target(manager.target) for manager in switch.managers if not _is_xapis(manager)}
+    needed = {wanted} - others if wanted else set()
+    return {parse_target(manager.target) for manager in switch.managers if _is_xapis(manager)} == needed
+
+
+def _is_xapis(manager: Manager) -> bool:
+    return not manager.is_kept and parse_target(manager.target) is not None
+
+
+# How each bridge shall be
+
+def wish_for(bridge: Bridge, networks: Collection[Network], pool_fail_mode: str, notes: List[str]) -> Optional[Wish]:
+    """The network on the bridge itself decides, not those of its VLANs; None where XAPI has no such network.
+
+    Its fail mode is the network's, else the pool's, else standalone; in-band control is the network's alone. Two
+    networks on one bridge that disagree leave it as it is.
+    """
+    wishes = {Wish(_fail_mode_of(network, pool_fail_mode, notes), _in_band_of(network, bridge, notes))
+              for network in networks}
+    if len(wishes) > 1:
+        notes.append("several networks claim bridge %s and disagree, so its fail mode and in-band control stay as they "
+                     "are: give each its own bridge" % bridge.name)
+        return Wish(bridge.fail_mode, bridge.other_config.get(IN_BAND_KEY, ""))
+    return wishes.pop() if wishes else None
+
+
+def _fail_mode_of(network: Network, pool_fail_mode: str, notes: List[str]) -> str:
+    own = network.other_config.get(FAIL_MODE, "")
+    if own in FAIL_MODES:
+        return own
+    if own:
+        notes.append(_nonsense(own, FAIL_MODE, "bridge %s" % network.bridge, "the pool's counts"))
+    return pool_fail_mode if pool_fail_mode in FAIL_MODES else STANDALONE
+
+
+def _in_band_of(network: Network, bridge: Bridge, notes: List[str]) -> str:
+    own = network.other_config.get(DISABLE_IN_BAND, "")
+    if own in IN_BAND_VALUES + ("",):
+        return own
+    notes.append(_nonsense(own, DISABLE_IN_BAND, "bridge %s" % network.bridge, "nothing is changed"))
+    return bridge.other_config.get(IN_BAND_KEY, "")
+
+
+def _nonsense(value: str, key: str, where: str, then: str) -> str:
+    return '"%s" is an invalid value for %s on %s, so %s' % (value, key, where, then)
+
+
+def _wishes(wanted: Wanted, switch: Configuration, notes: List[str]) -> Dict[str, Wish]:
+    """The wish for each bridge that XAPI knows."""
+    if wanted.pool_fail_mode not in FAIL_MODES + ("",):
+        notes.append(_nonsense(wanted.pool_fail_mode, FAIL_MODE, "the pool", "it does not count"))
+    on_bridge: Dict[str, List[Network]] = {}
+    for network in wanted.networks:
+        on_bridge.setdefault(network.bridge, []).append(network)
+    found = ((bridge.name, wish_for(bridge, on_bridge.get(bridge.name, ()), wanted.pool_fail_mode, notes))
+             for bridge in switch.bridges)
+    return {name: wish for name, wish in found if wish is not None}
+
+
+def vlan_notes(wishes: Mapping[str, Wish], wanted: Wanted, switch: Configuration) -> Iterator[str]:
+    """A VLAN's network has no say in its bridge; where it asks for something else, that is told."""
+    parents = {vlan.name: vlan.parent for vlan in switch.vlan_bridges}
+    for network in wanted.networks:
+        wish = wishes.get(parents.get(network.bridge, ""))
+        if wish is None:
+            continue
+        for key, decided in ((FAIL_MODE, wish.fail_mode), (DISABLE_IN_BAND, wish.disable_in_band)):
+            own = network.other_config.get(key, decided)
+            if own != decided:
+                yield "%s=%s of the VLAN's network on %s has no effect: bridge %s has %s, by its own network" % (
+                    key, own, network.bridge, parents[network.bridge], decided or "none")
+
+
+def with_wish(bridge: Bridge, wish: Wish, network_uuids: Tuple[str, ...]) -> Bridge:
+    """The bridge as XAPI wants it."""
+    other_config = {key: value for key, value in bridge.other_config.items() if key != IN_BAND_KEY}
+    if wish.disable_in_band:
+        other_config[IN_BAND_KEY] = wish.disable_in_band
+    return bridge._replace(fail_mode=wish.fail_mode, other_config=other_config,
+                           external_ids=_with_uuids(bridge.external_ids, network_uuids))
+
+
+def _with_uuids(external_ids: Dict[str, str], uuids: Tuple[str, ...]) -> Dict[str, str]:
+    """The bridge's own network comes first; the order of the others means nothing."""
+    there = tuple(external_ids.get(NETWORK_UUIDS_KEY, "").split(";"))
+    if not uuids or (there[0] == uuids[0] and set(there) == set(uuids)):
+        return external_ids
+    return dict(external_ids, **{NETWORK_UUIDS_KEY: ";".join(uuids)})
+
+
+# What must change
+
+def must_reset(wanted: Wanted, switch: Configuration, emer_reset: str) -> bool:
+    """Another manager, or one where XAPI has none: what the last one set up must not go on acting."""
+    return emer_reset == "on-change" and not managers_agree(wanted.manager, switch)
+
+
+def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: Optional[Leftovers]) -> Plan:
+    """The one transaction. Planning again after it was applied gives an empty one.
+
+    `held`: bridges that nothing is written to, each with the reason. `reset`: what a reset finds, where there is one;
+    bridges that XAPI does not know or that are held are left out of it.
+    """
+    notes: List[str] = []
+    wishes = _wishes(wanted, switch, notes)
+    notes += vlan_notes(wishes, wanted, switch)
+    notes += ["bridge %s was left as it is: %s" % pair for pair in sorted(held.items())]
+    notes += ["manager %s has a form that ovsxen does not know, and stays: remove it, or mark it with external_ids:%s="
+              "true" % (ascii(manager.target), KEPT_KEY) for manager in switch.managers
+              if not manager.is_kept and parse_target(manager.target) is None]
+    spared = [bridge for bridge in switch.bridges if bridge.name not in wishes or bridge.name in held]
+    done: List[str] = []
+    changes, new_rows = _plan_manager(wanted, switch, done)
+    pairs = [(bridge, with_wish(emptied_bridge(bridge) if reset is not None else bridge, wishes[bridge.name],
+                                wanted.network_uuids.get(bridge.name, ())))
+             for bridge in switch.bridges if bridge not in spared]
+    for before, after in pairs:
+        changes += differences("Bridge", before, after)
+    if reset is not None:
+        changes += leftover_changes(reset, spared)
+    done += _done(pairs)
+    cleared = tuple(change for change in changes if change.table != ROOT and change.loses_something)
+    return Plan(Edit(tuple(changes), new_rows, _expected(switch)), cleared if reset is not None else (),
+                tuple(_secured(pairs)), tuple(done), tuple(dict.fromkeys(notes)))
+
+
+def _secured(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
+    """Bridges that let through only what their flows say, and whose flows nobody but ovsxen sees to, for now."""
+    for before, after in pairs:
+        if after.fail_mode == SECURE and (before.fail_mode != SECURE or not after.controller.uuids):
+            yield after.name
+
+
+def _plan_manager(wanted: Wanted, switch: Configuration, done: List[str]) -> Tuple[List[Change], Tuple[NewRow, ...]]:
+    agrees = managers_agree(wanted.manager, switch)
+    staying = [manager for manager in switch.managers
+               if agrees or not _is_xapis(manager) or parse_target(manager.target) == wanted.manager]
+    present = {parse_target(manager.target) for manager in staying}
+    new_rows: List[NewRow] = []
+    managers = Refs(tuple(sorted(manager.uuid for manager in staying)))
+    if wanted.manager and wanted.manager not in present:
+        new_rows.append(NewRow("Manager", NEW_MANAGER, (("target", str(wanted.manager)),)))
+        managers = Refs(managers.uuids + (NEW_MANAGER,))
+    ssl = switch.ssl_ref
+    if wanted.ssl and wanted.ssl != switch.ssl:
+        new_rows.append(NewRow("SSL", NEW_SSL, tuple(wanted.ssl._asdict().items())))
+        ssl = Refs((NEW_SSL,))
+    elif not wanted.ssl and not agrees and not any(target and target.uses_ssl for target in present):
+        ssl = Refs()
+    changes = [Change(ROOT, switch.root, "", column, was, becomes) for column, was, becomes in (
+        ("manager_options", switch.manager_refs, managers), ("ssl", switch.ssl_ref, ssl)) if was != becomes]
+    if changes:
+        done.append(CONTROLLER_SET % str(wanted.manager) if wanted.manager else CONTROLLER_REMOVED)
+    return changes, tuple(new_rows)
+
+
+def _done(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
+    """What is different in the end: what a reset cleared and a wish put back is not."""
+    if any(before.other_config.get(IN_BAND_KEY) != after.other_config.get(IN_BAND_KEY) for before, after in pairs):
+        yield IN_BAND_UPDATED
+    if any(before.fail_mode != after.fail_mode for before, after in pairs):
+        yield FAIL_MODE_UPDATED
+    if any(before.external_ids != after.external_ids for before, after in pairs):
+        yield UUIDS_UPDATED
+
+
+def _expected(switch: Configuration) -> Tuple[Change, ...]:
+    """What the plan rests on though it does not change it: the same managers, the same bridges."""
+    return tuple(Change(ROOT, switch.root, "", column, refs, refs) for column, refs in (
+        ("manager_options", switch.manager_refs), ("bridges", switch.bridge_refs)))

@@ -1,0 +1,78 @@
+"""What XAPI's plugin does, as functions by name; the answers and error codes are those that callers have always got.
+
+The file that XAPI runs is xapi.d/plugins/openvswitch-cfg-update. The host that it serves is the one whose
+/etc/xapi.d/plugins it lies in, so that a whole host fits in a directory: XAPI gives a plugin no environment to say so.
+"""
+
+import gc
+import os
+from pathlib import Path
+from typing import Callable, Dict, NoReturn, Sequence
+
+from ovsxen.errors import OvsxenError, SwitchRefused, XapiFailure
+from ovsxen.host.paths import paths_under
+from ovsxen.host.settings import read_settings
+from ovsxen.sequence import Host
+from ovsxen.xapi import protocol
+from ovsxen.xapi.protocol import Call, PluginFailure
+
+PLUGINS = Path("/etc/xapi.d/plugins")
+
+
+def run_and_end(argv: Sequence[str]) -> NoReturn:
+    """`main` as a whole process, without collecting garbage, and without tidying up: XAPI waits for it."""
+    gc.disable()
+    os._exit(main(argv))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Answer one call; gives the exit code of the process."""
+    os.umask(0o022)
+    functions: Dict[str, Callable[[Host, Call], str]] = {"update": _update, "emergency_reset": _emergency_reset,
+                                                   "status": _status}
+    bound = {name: _bind(function, find_root(argv[0] if argv else "")) for name, function in functions.items()}
+    return protocol.run(argv, bound)
+
+
+def find_root(program: str) -> Path:
+    """Where the host's file system starts, by the plugin's own path; / for one that lies elsewhere."""
+    directory = os.path.dirname(os.path.abspath(program))
+    suffix = str(PLUGINS)
+    return Path(directory[:-len(suffix)] or "/") if directory.endswith(suffix) else Path("/")
+
+
+def _failure_of(error: OvsxenError) -> Exception:
+    """XAPI's own failures verbatim; the codes of the historic plugins where the switch refused; else the error's name.
+    """
+    if isinstance(error, (XapiFailure, SwitchRefused)):
+        return PluginFailure(error.code, error.params)
+    return error
+
+
+def _bind(function: Callable[[Host, Call], str], root: Path) -> Callable[[Call], str]:
+    """A function of a call alone, whose errors are those that XAPI's callers know."""
+    def bound(call: Call) -> str:
+        try:
+            paths = paths_under(root, {})
+            return function(Host(paths, read_settings(paths)), call)
+        except OvsxenError as error:
+            raise _failure_of(error) from error
+    return bound
+
+
+def _update(host: Host, call: Call) -> str:
+    from ovsxen.update import update  # a status asks for nothing of it
+    return update(host, call.session).line
+
+
+def _emergency_reset(host: Host, _call: Call) -> str:
+    from ovsxen.emergency import emergency_reset
+    return emergency_reset(host).line
+
+
+def _status(host: Host, _call: Call) -> str:
+    """The verdict as JSON (docs/status.md), whatever it is: that it could be told is the success."""
+    import json
+
+    from ovsxen import look, status
+    return json.dumps(status.as_json(status.judge(look.look(host))), sort_keys=True)

@@ -1,0 +1,102 @@
+"""A bridge that turns secure keeps this host's management traffic: its flows are in place before, and seen after.
+
+A secure bridge forwards nothing by itself, and a host whose management interface is on it would be cut off until a
+controller comes (openvswitch da7198b41). ovs-vswitchd throws flows away when a bridge turns secure (ovs/flows.py says
+when), so they are added before, which proves that they can be, and again after.
+"""
+
+from typing import NamedTuple, Optional, Tuple
+
+from ovsxen.errors import Refused
+from ovsxen.host.clock import Deadline
+from ovsxen.host.paths import Paths
+from ovsxen.ovs import flows
+from ovsxen.ovs.flows import FlowRefused
+from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.ovs.management import LOCAL, Flow, ManagementPath, flows_for
+from ovsxen.ovs.tables import Configuration, Interface, read_interfaces
+from ovsxen.xapi.records import Bond, Network, Pif, Vlan
+
+ANSWER_WITHIN_S = 5.0
+PORTS_WITHIN_S = 5.0
+NO_IPV6 = "None"
+
+
+class ManagementInterface(NamedTuple):
+    """Which interface has this host's management address, on which devices it lies, and whether it speaks IPv6."""
+
+    name: str
+    devices: Tuple[str, ...]
+    ipv6: bool
+
+
+class Guard(NamedTuple):
+    """The flows that a bridge must keep."""
+
+    bridge: str
+    flows: Tuple[Flow, ...]
+
+
+def find_management(host_ref: str, networks: Tuple[Network, ...], pifs: Tuple[Pif, ...], bonds: Tuple[Bond, ...],
+                    vlans: Tuple[Vlan, ...]) -> Optional[ManagementInterface]:
+    """Pure: this host's management PIF, down to the NICs below it, through a VLAN and a bond; None without one."""
+    pif = next((one for one in pifs if one.management and one.host == host_ref), None)
+    bridges = {network.ref: network.bridge for network in networks}
+    if pif is None or not bridges.get(pif.network):
+        return None
+    of = {one.ref: one for one in pifs}
+    below = next((of.get(vlan.tagged_pif, pif) for vlan in vlans if vlan.untagged_pif == pif.ref), pif)
+    slaves = next((bond.slaves for bond in bonds if bond.master == below.ref), (below.ref,))
+    devices = tuple(of[ref].device for ref in slaves if ref in of)
+    return ManagementInterface(bridges[pif.network], devices, pif.ipv6_configuration_mode not in ("", NO_IPV6))
+
+
+def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
+    """The real bridge that the interface is on, by the switch's own word."""
+    return next((vlan.parent for vlan in switch.vlan_bridges if vlan.name == management.name), management.name)
+
+
+def find_guard(connection: Connection, management: ManagementInterface, switch: Configuration,
+               deadline: Deadline) -> Guard:
+    """The flows that the management traffic needs, as soon as all its ports are known. Raises Refused, NoAnswer."""
+    tag = next((vlan.tag for vlan in switch.vlan_bridges if vlan.name == management.name), 0)
+    names = (management.name,) + management.devices
+
+    def look() -> Optional[Tuple[Interface, ...]]:
+        found = {one.name: one for one in read_interfaces(connection, names, _left_s(deadline))}
+        known = tuple(found[name] for name in names if name in found and found[name].ofport > 0)
+        return known if len(known) == len(names) and known[0].mac_in_use else None
+
+    within = Deadline(min(PORTS_WITHIN_S, deadline.remaining_s()), deadline.clock)
+    interfaces = within.wait_for(look, every_s=0.1) if management.devices else None
+    if interfaces is None:
+        raise Refused("the OpenFlow ports of its management interface %s (on %s) are not known after %.0f s" % (
+            management.name, ", ".join(management.devices) or "no device", PORTS_WITHIN_S),
+                      "look at `ovs-vsctl show`, and run `ovsxen update` when they are there")
+    bridge = bridge_of(management, switch)
+    local = LOCAL if bridge == management.name else interfaces[0].ofport
+    path = ManagementPath(bridge, interfaces[0].mac_in_use, local, tuple(one.ofport for one in interfaces[1:]), tag,
+                          management.ipv6)
+    return Guard(bridge, flows_for(path))
+
+
+def put_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> None:
+    """Add the flows and see them. Repeating it changes nothing. Raises FlowRefused, NoAnswer."""
+    flows.add_flows(paths, guard.bridge, guard.flows, _left_s(deadline))
+    if not flows.has_flows(paths, guard.bridge, guard.flows, _left_s(deadline)):
+        raise FlowRefused("flows that were added to bridge %s are not there" % guard.bridge, 0, guard.bridge,
+                          "; ".join("%s,actions=%s" % flow for flow in guard.flows))
+
+
+def is_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> bool:
+    """Whether the flows are there. Raises FlowRefused, NoAnswer."""
+    return flows.has_flows(paths, guard.bridge, guard.flows, _left_s(deadline))
+
+
+def take_away(paths: Paths, guard: Guard, deadline: Deadline) -> None:
+    """Remove the flows: on a bridge that stays standalone they are in the way. Raises FlowRefused, NoAnswer."""
+    flows.remove_flows(paths, guard.bridge, _left_s(deadline))
+
+
+def _left_s(deadline: Deadline) -> float:
+    return max(0.1, min(ANSWER_WITHIN_S, deadline.remaining_s()))
