@@ -7,6 +7,7 @@ from ovsxen.host import clock, files
 
 SCHEMA = 1
 SHOWN_NOTES = 8
+LARGEST_BYTES = 64 << 20  # a reset of many ports has many changes
 SHOWN_CHARACTERS = 400
 
 
@@ -63,7 +64,7 @@ def write_update_report(path: Path, report: UpdateReport) -> None:
 def read_update_report(path: Path) -> Optional[UpdateReport]:
     """The report of the last update of this boot; None when there is none, or one that cannot be read."""
     try:
-        written = files.read_small(path).decode()
+        written = files.read_small(path, LARGEST_BYTES).decode()
         import json
 
         text = json.loads(written)
@@ -72,5 +73,5 @@ def read_update_report(path: Path) -> Optional[UpdateReport]:
         answer = Answer(str(text["text"]), tuple(map(str, text["changes"])), tuple(map(str, text["notes"])))
         return UpdateReport(str(text["when"]), answer, str(text["error"]),
                             {str(bridge): int(pid) for bridge, pid in text["put_back"].items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -43,5 +43,5 @@ def _start(host: Host, warn: Warn, *, dry_run: bool) -> Iterator[Phase]:
     if dry_run:
         yield from run_steps(run, boot_sequence())
         return
-    with take_turn(host.paths.turn):
+    with take_turn(host.paths):
         yield from record(run, run_steps(run, boot_sequence()))

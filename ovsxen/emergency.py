@@ -13,13 +13,11 @@ from ovsxen.ovs.daemons import OVSDB_SERVER
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Edit, Snapshot
 from ovsxen.plan_reset import Undo, plan_emergency_reset, plan_undo
-from ovsxen.sequence import Host, explain, take_turn
+from ovsxen.sequence import Host, explain, take_update_turn
 
 BUDGET_S = 30.0
-TURN_WITHIN_S = 20.0
 DATABASE_WITHIN_S = 8.0
 ATTEMPTS = 5
-BUSY_WITH = "making the switch agree with XAPI"
 RESET = "Successfully reset configuration"
 NOTHING_TO_UNDO = "Nothing was reset, so there is nothing to bring back"
 
@@ -68,7 +66,7 @@ def _with_database(host: Host, attempt: Callable[[Connection, Deadline], Answer]
     """Try again while somebody else writes in between. Raises SwitchRefused for whatever kept it from being done."""
     deadline = Deadline(BUDGET_S)
     try:
-        with take_turn(host.paths.update_turn, TURN_WITHIN_S, BUSY_WITH):
+        with take_update_turn(host.paths):
             label = daemons.find(host.paths, OVSDB_SERVER).label
             with Connection(host.paths.db_sock, label, min(DATABASE_WITHIN_S, deadline.remaining_s())) as connection:
                 for _ in range(ATTEMPTS):

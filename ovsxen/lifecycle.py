@@ -31,7 +31,7 @@ they know."""
 
 def stop(host: Host, warn: Warn) -> Iterator[Phase]:
     """Stop both daemons, whatever network.conf says: a host that was switched to bridge mode may still run them."""
-    with take_turn(host.paths.turn):
+    with take_turn(host.paths):
         yield from run_steps(Run(host, warn), STOP_PHASES)
 
 
@@ -83,7 +83,7 @@ def reload(host: Host, warn: Warn) -> Iterator[Phase]:
 
 
 def _reload(host: Host, warn: Warn) -> Iterator[Phase]:
-    with take_turn(host.paths.turn):
+    with take_turn(host.paths):
         yield from run_steps(Run(host, warn, identity.read_boot_id(host.paths)), RELOAD_PHASES)
 
 

@@ -57,10 +57,10 @@ class Wanted(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """How one real bridge shall be."""
+    """How one real bridge shall be. `disable_in_band` is None where the key shall not be there."""
 
     fail_mode: str
-    disable_in_band: str
+    disable_in_band: Optional[str]
 
 
 class Plan(NamedTuple):
@@ -112,9 +112,9 @@ def _active_target(text: str, port: int, whose: str) -> Target:
 
 def managers_agree(wanted: Optional[Target], switch: Configuration) -> bool:
     """Full targets, compared as sets. What is not XAPI's to decide does not count."""
+    xapis = {parse_target(manager.target) for manager in switch.managers if _is_xapis(manager)}
     others = {parse_target(manager.target) for manager in switch.managers if not _is_xapis(manager)}
-    needed = {wanted} - others if wanted else set()
-    return {parse_target(manager.target) for manager in switch.managers if _is_xapis(manager)} == needed
+    return xapis <= {wanted} and (wanted is None or wanted in xapis | others)
 
 
 def _is_xapis(manager: Manager) -> bool:
@@ -134,7 +134,7 @@ def wish_for(bridge: Bridge, networks: Collection[Network], pool_fail_mode: str,
     if len(wishes) > 1:
         notes.append("several networks claim bridge %s and disagree, so its fail mode and in-band control stay as they "
                      "are: give each its own bridge" % bridge.name)
-        return Wish(bridge.fail_mode, bridge.other_config.get(IN_BAND_KEY, ""))
+        return Wish(bridge.fail_mode, bridge.other_config.get(IN_BAND_KEY))
     return wishes.pop() if wishes else None
 
 
@@ -147,12 +147,12 @@ def _fail_mode_of(network: Network, pool_fail_mode: str, notes: List[str]) -> st
     return pool_fail_mode if pool_fail_mode in FAIL_MODES else STANDALONE
 
 
-def _in_band_of(network: Network, bridge: Bridge, notes: List[str]) -> str:
+def _in_band_of(network: Network, bridge: Bridge, notes: List[str]) -> Optional[str]:
     own = network.other_config.get(DISABLE_IN_BAND, "")
     if own in IN_BAND_VALUES + ("",):
-        return own
+        return own or None
     notes.append(_nonsense(own, DISABLE_IN_BAND, "bridge %s" % network.bridge, "nothing is changed"))
-    return bridge.other_config.get(IN_BAND_KEY, "")
+    return bridge.other_config.get(IN_BAND_KEY)
 
 
 def _nonsense(value: str, key: str, where: str, then: str) -> str:
@@ -179,7 +179,7 @@ def vlan_notes(wishes: Mapping[str, Wish], wanted: Wanted, switch: Configuration
         if wish is None:
             continue
         for key, decided in ((FAIL_MODE, wish.fail_mode), (DISABLE_IN_BAND, wish.disable_in_band)):
-            own = network.other_config.get(key, decided)
+            own = network.other_config.get(key) or decided
             if own != decided:
                 yield "%s=%s of the VLAN's network on %s has no effect: bridge %s has %s, by its own network" % (
                     key, own, network.bridge, parents[network.bridge], decided or "none")
@@ -188,7 +188,7 @@ def vlan_notes(wishes: Mapping[str, Wish], wanted: Wanted, switch: Configuration
 def with_wish(bridge: Bridge, wish: Wish, network_uuids: Tuple[str, ...]) -> Bridge:
     """The bridge as XAPI wants it."""
     other_config = {key: value for key, value in bridge.other_config.items() if key != IN_BAND_KEY}
-    if wish.disable_in_band:
+    if wish.disable_in_band is not None:
         other_config[IN_BAND_KEY] = wish.disable_in_band
     return bridge._replace(fail_mode=wish.fail_mode, other_config=other_config,
                            external_ids=_with_uuids(bridge.external_ids, network_uuids))
@@ -222,20 +222,21 @@ def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: 
     notes += ["manager %s has a form that ovsxen does not know, and stays: remove it, or mark it with external_ids:%s="
               "true" % (ascii(manager.target), KEPT_KEY) for manager in switch.managers
               if not manager.is_kept and parse_target(manager.target) is None]
+    ours = [bridge for bridge in switch.bridges if bridge.name in wishes and bridge.name not in held]
     spared = [bridge for bridge in switch.bridges if bridge.name not in wishes or bridge.name in held]
     done: List[str] = []
     changes, new_rows = _plan_manager(wanted, switch, done)
     pairs = [(bridge, with_wish(emptied_bridge(bridge) if reset is not None else bridge, wishes[bridge.name],
-                                wanted.network_uuids.get(bridge.name, ())))
-             for bridge in switch.bridges if bridge not in spared]
+                                wanted.network_uuids.get(bridge.name, ()))) for bridge in ours]
     for before, after in pairs:
         changes += differences("Bridge", before, after)
     if reset is not None:
         changes += leftover_changes(reset, spared)
     done += _done(pairs)
     cleared = tuple(change for change in changes if change.table != ROOT and change.loses_something)
-    return Plan(Edit(tuple(changes), new_rows, _expected(switch)), cleared if reset is not None else (),
-                tuple(_secured(pairs)), tuple(done), tuple(dict.fromkeys(notes)))
+    edit = Edit(tuple(changes), new_rows, _expected(switch, spared if reset is not None else []))
+    return Plan(edit, cleared if reset is not None else (), tuple(_secured(pairs)), tuple(done),
+                tuple(dict.fromkeys(notes)))
 
 
 def _secured(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
@@ -278,7 +279,11 @@ def _done(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
         yield UUIDS_UPDATED
 
 
-def _expected(switch: Configuration) -> Tuple[Change, ...]:
-    """What the plan rests on though it does not change it: the same managers, the same bridges."""
-    return tuple(Change(ROOT, switch.root, "", column, refs, refs) for column, refs in (
+def _expected(switch: Configuration, spared: List[Bridge]) -> Tuple[Change, ...]:
+    """What the plan rests on though it does not change it: the same managers, the same bridges; in a reset also that no
+    port has joined a bridge that is left out of it.
+    """
+    roots = tuple(Change(ROOT, switch.root, "", column, refs, refs) for column, refs in (
         ("manager_options", switch.manager_refs), ("bridges", switch.bridge_refs)))
+    return roots + tuple(Change("Bridge", bridge.uuid, bridge.name, "ports", bridge.ports, bridge.ports)
+                         for bridge in spared)

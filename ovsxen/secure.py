@@ -39,11 +39,17 @@ class Guard(NamedTuple):
 
 def find_management(host_ref: str, networks: Tuple[Network, ...], pifs: Tuple[Pif, ...], bonds: Tuple[Bond, ...],
                     vlans: Tuple[Vlan, ...]) -> Optional[ManagementInterface]:
-    """Pure: this host's management PIF, down to the NICs below it, through a VLAN and a bond; None without one."""
+    """Pure: this host's management PIF, down to the NICs below it, through a VLAN and a bond; None without one.
+
+    Raises Refused for one without a bridge.
+    """
     pif = next((one for one in pifs if one.management and one.host == host_ref), None)
-    bridges = {network.ref: network.bridge for network in networks}
-    if pif is None or not bridges.get(pif.network):
+    if pif is None:
         return None
+    bridges = {network.ref: network.bridge for network in networks}
+    if not bridges.get(pif.network):
+        raise Refused("XAPI does not say which bridge this host's management interface %s is on" % pif.device,
+                      "look at it with `xe pif-list management=true`, then run `ovsxen update`")
     of = {one.ref: one for one in pifs}
     below = next((of.get(vlan.tagged_pif, pif) for vlan in vlans if vlan.untagged_pif == pif.ref), pif)
     slaves = next((bond.slaves for bond in bonds if bond.master == below.ref), (below.ref,))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ovsxen.ovs.ovsdb import Switch
 
 TURN_WITHIN_S = 45.0
+UPDATE_TURN_WITHIN_S = 20.0  # of the 30 that an update may take
 QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
 REMEDIES = {errno.ENOSPC: "make room on that file system, then start again",
             errno.EDQUOT: "make room on that file system, then start again",
@@ -91,9 +92,17 @@ class Step(NamedTuple):
     vital: bool = True
 
 
-def take_turn(lock: Path, within_s: float = TURN_WITHIN_S,
-              busy_with: str = "starting or stopping the switch") -> process.HeldLock:
-    """A lock under which one process at a time works on this host's switch. Raises when it stays taken."""
+def take_turn(paths: Paths) -> process.HeldLock:
+    """The lock under which one process at a time starts or stops this host's switch. Raises when it stays taken."""
+    return _take(paths.turn, TURN_WITHIN_S, "starting or stopping the switch")
+
+
+def take_update_turn(paths: Paths) -> process.HeldLock:
+    """The lock under which one process at a time makes the switch agree with XAPI, or resets it. Raises likewise."""
+    return _take(paths.update_turn, UPDATE_TURN_WITHIN_S, "making the switch agree with XAPI")
+
+
+def _take(lock: Path, within_s: float, busy_with: str) -> process.HeldLock:
     try:
         files.make_directory(lock.parent, 0o755)
         held = Deadline(within_s).wait_for(lambda: process.try_lock(lock), every_s=0.02)

@@ -23,19 +23,17 @@ from ovsxen.ovs.targets import DEFAULT_PORT, Target
 from ovsxen.plan import FAIL_MODE, NO_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.plan_reset import plan_undo
 from ovsxen.secure import Guard, ManagementInterface
-from ovsxen.sequence import Host, explain, refused_by_system, take_turn
+from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 from ovsxen.xapi import dbcache, records
 from ovsxen.xapi.session import Xapi, connect
 
 BUDGET_S = 30.0
-TURN_WITHIN_S = 20.0
 DATABASE_WITHIN_S = 8.0
 CONFIRM_WITHIN_S = 5.0
 FIREWALL_WITHIN_S = 5.0
 RECONFIGURE_WITHIN_S = 20.0
 PASSES = 6
 FLOWS_ADDED = "Added management flows.  "
-BUSY_WITH = "making the switch agree with XAPI"
 
 
 class Physical(NamedTuple):
@@ -59,6 +57,7 @@ class Job:
         self.changes: List[str] = []
         self.notes: List[str] = list(host.settings.problems)
         self.held: Dict[str, str] = {}
+        self.unsure: Optional[Plan] = None
         before = read_update_report(host.paths.update_report)
         self.put_back: Dict[str, int] = dict(before.put_back) if before else {}
         self._physical: Optional[Physical] = None
@@ -91,7 +90,7 @@ def update(host: Host, session_ref: str = "", *, dry_run: bool = False) -> Answe
         return Answer(NO_CHANGE, notes=("network.conf says bridge, so there is no switch to agree with XAPI",))
     job = Job(host, dry_run=dry_run)
     try:
-        with take_turn(host.paths.update_turn, TURN_WITHIN_S, BUSY_WITH):
+        with take_update_turn(host.paths):
             _remove_leftovers(host.paths)
             with connect(host.paths.xapi_socket, job.deadline, session_ref) as xapi:
                 _update(job, xapi)
@@ -217,19 +216,29 @@ def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
         for note in planned.notes:
             job.note(note)
         if planned.edit.is_empty or job.dry_run:
-            _tell(job, planned)
+            _tell(job, job.unsure or planned)
             return switch
         _check_files(job.paths, wanted, switch, planned)
-        try:
-            _write(job, connection, switch, planned, leftovers)
-        except OvsxenError:
-            _take_away(job, guard)
-            raise
+        _write_guarded(job, connection, switch, planned, leftovers, guard)
         _tell(job, planned)
         if guard is not None:
             _keep_guarded(job, connection, guard, Snapshot(_written_to(guard.bridge, planned),
                                                            leftovers.rows if leftovers else ()))
     return None
+
+
+def _write_guarded(job: Job, connection: Connection, switch: Configuration, planned: Plan,
+                   leftovers: Optional[Leftovers], guard: Optional[Guard]) -> None:
+    """Write; where that is known not to have happened, the flows go again. An answer that was lost may mean either."""
+    job.unsure = None
+    try:
+        _write(job, connection, switch, planned, leftovers)
+    except OvsxenError as error:
+        if isinstance(error, NoAnswer) and not isinstance(error, ovsdb.Changed):
+            job.unsure = planned
+        else:
+            _take_away(job, guard)
+        raise
 
 
 def _tell(job: Job, planned: Plan) -> None:
@@ -330,25 +339,24 @@ def _guard(job: Job, xapi: Xapi, connection: Connection, wanted: Wanted, switch:
            planned: Plan) -> Optional[Guard]:
     """The flows for the management interface, in place, where the plan leaves its bridge secure without a controller.
 
-    Where they cannot be, the bridge is held: nothing is written to it.
+    Where they cannot be, the bridge is held: nothing is written to it. Where it cannot be known which bridge it is, all
+    that would turn secure are.
     """
     if not planned.secured:
         return None
     physical = job.physical(xapi)
-    management = secure.find_management(physical.host_ref, wanted.networks, physical.pifs, physical.bonds,
-                                        physical.vlans)
-    if management is None or secure.bridge_of(management, switch) not in planned.secured:
-        return None
-    bridge = secure.bridge_of(management, switch)
-    turns = bool(_written_to(bridge, planned))
+    guarded = planned.secured
     try:
-        _require_untried(job, bridge, turns=turns)
-        return _put_in_place(job, connection, management, switch, turns=turns)
+        management = secure.find_management(physical.host_ref, wanted.networks, physical.pifs, physical.bonds,
+                                            physical.vlans)
+        guarded = tuple({secure.bridge_of(management, switch)} & set(planned.secured)) if management else ()
+        return _put_in_place(job, connection, management, switch, planned) if management and guarded else None
     except OvsxenError as error:
-        if turns:
-            job.held[bridge] = str(error)
-        else:
-            job.note("bridge %s is secure, and its management flows cannot be seen to: %s" % (bridge, error))
+        for bridge in guarded:
+            if _written_to(bridge, planned):
+                job.held[bridge] = str(error)
+            else:
+                job.note("bridge %s is secure, and its management flows cannot be seen to: %s" % (bridge, error))
         return None
 
 
@@ -356,8 +364,12 @@ def _written_to(bridge: str, planned: Plan) -> Tuple[Change, ...]:
     return tuple(change for change in planned.edit.changes if change.table == "Bridge" and change.label == bridge)
 
 
-def _put_in_place(job: Job, connection: Connection, management: ManagementInterface, switch: Configuration, *,
-                  turns: bool) -> Optional[Guard]:
+def _put_in_place(job: Job, connection: Connection, management: ManagementInterface, switch: Configuration,
+                  planned: Plan) -> Optional[Guard]:
+    """The guard of a bridge that is about to be written to; one that stays as it is only gets what it lacks."""
+    turns = bool(_written_to(secure.bridge_of(management, switch), planned))
+    if turns:
+        _require_untried(job, secure.bridge_of(management, switch))
     guard = secure.find_guard(connection, management, switch, job.deadline)
     if job.dry_run:
         return None
@@ -384,11 +396,11 @@ def _take_away(job: Job, guard: Optional[Guard]) -> None:
             job.note("management flows may be left on bridge %s: %s" % (guard.bridge, error))
 
 
-def _require_untried(job: Job, bridge: str, *, turns: bool) -> None:
+def _require_untried(job: Job, bridge: str) -> None:
     """A bridge that was put back is not tried again by the same ovs-vswitchd: it would be cut off for a while by every
     run. Raises AdministratorError.
     """
-    if turns and bridge in job.put_back and job.put_back[bridge] == _vswitchd_pid(job):
+    if bridge in job.put_back and job.put_back[bridge] == _vswitchd_pid(job):
         raise AdministratorError("it lost its management flows when it turned secure, and was put back",
                                  "see the log of ovs-vswitchd, then run `ovsxen restart` and `ovsxen update`")
 
@@ -408,8 +420,16 @@ def _keep_guarded(job: Job, connection: Connection, guard: Guard, written: Snaps
         cause = error
     except OvsxenError as error:
         cause = FlowRefused(str(error), 1, guard.bridge, "")
+    if _has_controller(connection, guard.bridge, job):
+        job.note("the controller of bridge %s has replaced the management flows (%s)" % (guard.bridge, cause.problem))
+        return
     job.put_back[guard.bridge] = _vswitchd_pid(job)
     _put_back(job, connection, guard, written, cause)
+
+
+def _has_controller(connection: Connection, bridge: str, job: Job) -> bool:
+    now = tables.read_configuration(connection, job.left_s(DATABASE_WITHIN_S))
+    return any(one.name == bridge and one.controller.uuids for one in now.bridges)
 
 
 def _put_back(job: Job, connection: Connection, guard: Guard, written: Snapshot, cause: FlowRefused) -> NoReturn:

@@ -18,6 +18,7 @@ from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import contents, sandbox
+from tests.frames import Wire, plugged_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIMIT_S = 120
@@ -192,3 +193,10 @@ def make_host() -> Iterator[MakeHost]:
 def host(make_host: MakeHost) -> SandboxHost:
     """A host with three stale bridges that has not been started."""
     return make_host()
+
+
+@pytest.fixture
+def wire(make_host: MakeHost) -> Iterator[Wire]:
+    """A host without stale bridges in a network namespace, with a secure bridge that frames can be sent to."""
+    with plugged_in(make_host(stale_bridges=0)) as made:
+        yield made

@@ -12,6 +12,7 @@ import pytest
 from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
+from ovsxen.xapi import dbcache
 from tests.conftest import Finished, SandboxHost
 
 FAIL_MODE = "vswitch-controller-fail-mode"
@@ -467,3 +468,78 @@ def test_the_report_in_status_is_json_that_says_what_failed(up: SandboxHost, xap
     xapi.faults.clear()
     update(up)
     assert up.ovsxen("status").code == 0
+
+
+# network.dbcache
+
+def uuids(host: SandboxHost, bridge: str) -> str:
+    return host.vsctl("--no-wait", "--if-exists", "get", "Bridge", bridge, "external_ids:xs-network-uuids").strip('"')
+
+
+def test_a_host_that_boots_from_network_dbcache_gets_it_with_its_bridges_uuids(up: SandboxHost, xapi: FakeXapi) -> None:
+    assert not up.paths.network_dbcache.exists() and uuids(up, "xenbr0") == ""
+    up.paths.networkd_db.unlink()
+    assert update(up)["text"] == "Updated network uuids.  "
+    cache = dbcache.read_cache(up.paths.network_dbcache.read_bytes())
+    assert sorted(pif.device for pif in cache.pifs) == ["eth0", "eth0", "eth1"]
+    own, vlan = (xapi.database.get("network", xapi.database.find("network", bridge=bridge))["uuid"]
+                 for bridge in ("xenbr0", bridge_of_vlan(xapi)))
+    assert uuids(up, "xenbr0") == "%s;%s" % (own, vlan)
+    before = database(up)
+    written = up.paths.network_dbcache.stat().st_mtime_ns
+    assert update(up)["changes"] == []
+    assert (database(up), up.paths.network_dbcache.stat().st_mtime_ns) == (before, written)
+
+
+@pytest.mark.parametrize("choice, networkd, written", [
+    ("auto", True, False), ("auto", False, True), ("always", True, True), ("never", False, False)])
+def test_the_administrator_chooses_whether_network_dbcache_is_written(up: SandboxHost, choice: str, networkd: bool,
+                                                                      written: bool) -> None:
+    up.settings("DBCACHE=" + choice)
+    if not networkd:
+        up.paths.networkd_db.unlink()
+    update(up)
+    assert up.paths.network_dbcache.exists() is written
+    assert (uuids(up, "xenbr0") != "") is written
+
+
+def test_interface_reconfigure_writes_it_where_that_is_chosen(up: SandboxHost) -> None:
+    up.settings("DBCACHE=exec")
+    assert any("interface-reconfigure" in note for note in update(up)["notes"])
+    up.write(up.paths.interface_reconfigure, "#!/bin/sh\necho noise; echo \"$@\" > %s/said\n" % up.paths.root)
+    up.paths.interface_reconfigure.chmod(0o755)
+    assert update(up)["notes"] == []
+    assert (up.paths.root / "said").read_text() == "rewrite\n"
+
+
+def test_a_cache_that_cannot_be_written_keeps_nothing_else_from_being_done(up: SandboxHost, xapi: FakeXapi) -> None:
+    up.paths.networkd_db.unlink()
+    up.write(up.paths.network_dbcache.parent, "a file where a directory is needed")
+    introduce(xapi)
+    answer = update(up)
+    assert "network.dbcache" in " ".join(answer["notes"])
+    assert up.vsctl("--no-wait", "get-manager") == "ssl:127.0.0.1:6632"
+
+
+# The firewall
+
+def test_the_port_of_a_controller_that_connects_is_opened_and_only_then_closed_again(up: SandboxHost,
+                                                                                     xapi: FakeXapi) -> None:
+    said = up.paths.root / "said"
+    up.write(up.paths.plugins / "firewall-port", "#!/bin/sh\nstate=%s/state\necho \"$1 $2\" >> %s\n"
+             "case $1 in open) touch $state;; close) rm -f $state;; check) test -e $state;; esac\n"
+             % (up.paths.root, said))
+    (up.paths.plugins / "firewall-port").chmod(0o755)
+    up.paths.sdn_controller_ca.parent.mkdir(parents=True)
+    up.paths.sdn_controller_ca.write_bytes(certificates.make_controller(up.paths.root / "c").ca.read_bytes())
+    update(up)
+    assert not said.exists()
+    introduce(xapi, "pssl")
+    update(up)
+    assert "open 6640\n" in said.read_text() and (up.paths.root / "state").exists()
+    lines = said.read_text()
+    update(up)
+    assert said.read_text() == lines
+    introduce(xapi)
+    update(up)
+    assert not (up.paths.root / "state").exists()

@@ -3,6 +3,7 @@
 Two texts for one place are one target: an omitted port is 6640, an IPv6 address has one spelling.
 """
 
+import re
 import socket
 from typing import NamedTuple, Optional, Tuple
 
@@ -10,6 +11,8 @@ DEFAULT_PORT = 6640
 ACTIVE = ("ssl", "tcp")
 PASSIVE = ("pssl", "ptcp")
 LOCAL = ("unix", "punix")
+PORT = re.compile("[0-9]{1,5}")
+NAME = re.compile("[-.0-9A-Za-z_]*")
 ANY_ADDRESS = ("", "0.0.0.0", "::")
 
 
@@ -75,8 +78,8 @@ def _target(scheme: str, host: str, port: str) -> Optional[Target]:
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
     address = canonical_address(bare)
-    if bracketed and not address or set(bare) & set(" \t\n/[]"):
+    if not address and (bracketed or not NAME.fullmatch(bare)):
         return None
-    if port and not (port.isdigit() and len(port) <= 5 and 1 <= int(port) <= 65535):
+    if port and not (PORT.fullmatch(port) and 1 <= int(port) <= 65535):
         return None
     return Target(scheme, address or bare.lower(), int(port) if port else DEFAULT_PORT)

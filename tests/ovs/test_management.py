@@ -3,11 +3,8 @@
 The frames pass a userspace datapath in a network namespace of the test's own; a veth pair is a NIC and its cable.
 """
 
-import json
-import os
 import re
-import sys
-from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from hypothesis import given
@@ -17,12 +14,20 @@ from ovsxen.errors import Refused
 from ovsxen.host.clock import Deadline
 from ovsxen.ovs import flows, management
 from ovsxen.ovs.management import IPV6_MULTICAST, Flow, ManagementPath, flows_for
-from tests.conftest import MakeHost, SandboxHost
+from tests.frames import (
+    BROADCAST,
+    EVERYWHERE,
+    GUEST_MAC,
+    LAN_MAC,
+    MAC,
+    SILENCE_S,
+    Heard,
+    Wire,
+    arp_request,
+    solicitation,
+    unicast,
+)
 
-MAC = "00:16:3e:0a:0b:0c"
-LAN_MAC = "00:16:3e:99:99:99"
-GUEST_MAC = "00:16:3e:77:77:77"
-BROADCAST = "ff:ff:ff:ff:ff:ff"
 NIC = ManagementPath("xenbr0", MAC, "LOCAL", (1,))
 BOND = NIC._replace(members=(1, 2))
 VLAN = ManagementPath("xenbr0", MAC, 3, (1,), tag=7)
@@ -93,129 +98,10 @@ def test_no_two_flows_have_one_match_and_none_is_for_all_frames(members: List[in
     assert all(flow.match.startswith("in_port=") and "," in flow.match for flow in made)
 
 
-# What follows runs inside the namespace: one frame is sent, and what arrives with its payload is said, tags in place.
-PROBE = r"""
-import json, select, socket, struct, sys, time
-ask = json.loads(sys.argv[1])
-ALL = socket.htons(3)
-def listen(device):
-    heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, ALL)
-    heard.setsockopt(263, 8, 1)  # SOL_PACKET, PACKET_AUXDATA: the kernel takes a tag off the frame and says it there
-    heard.bind((device, 3))
-    return heard
-ears = {listen(device): device for device in ask["listen"]}
-mouth = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-mouth.bind((ask["send"], 0))
-mouth.send(bytes.fromhex(ask["frame"]))
-marker, found, end = bytes.fromhex(ask["marker"]), [], time.monotonic() + ask["wait"]
-while time.monotonic() < end:
-    for ear in select.select(list(ears), [], [], max(0, end - time.monotonic()))[0]:
-        frame, extra, _, (_, _, kind, _, _) = ear.recvmsg(2048, 256)
-        if kind == 4 or marker not in frame:  # PACKET_OUTGOING: what is sent here, not what arrives
-            continue
-        for level, what, data in extra:
-            status, tci = struct.unpack("I12xH", data[:18]) if (level, what) == (263, 8) else (0, 0)
-            if status & 16:  # TP_STATUS_VLAN_VALID
-                frame = frame[:12] + struct.pack(">HH", 0x8100, tci) + frame[12:]
-        found.append([ears[ear], frame.hex()])
-        if ears[ear] == ask["until"]:
-            end = min(end, time.monotonic() + 0.1)
-print(json.dumps(found))
-"""
-
-
-class Heard(NamedTuple):
-    """Where a frame arrived, and with which VLAN (0: untagged)."""
-
-    device: str
-    tag: int
-
-
-class Wire:
-    """A host in a network namespace, whose bridge xenbr0 is secure: eth0, eth1 are NICs, lan0, lan1 what they are
-    plugged into, guest is the other end of a VIF.
-    """
-
-    def __init__(self, host: SandboxHost, name: str) -> None:
-        self.host = host
-        self.name = name
-        self.frames = 0
-
-    def inside(self, *argv: str) -> str:
-        """A program in the namespace, which must succeed."""
-        return self.host.tool("ip", "netns", "exec", self.name, *argv)
-
-    def start(self) -> None:
-        self.host.write(self.host.paths.sysconfig, "VSWITCHD_MLOCKALL=no\n")  # no dummy: real devices
-        self.inside("ip", "link", "set", "lo", "up")
-        self.inside(sys.executable, "-m", "ovsxen", "start")
-        for near, far in (("eth0", "lan0"), ("eth1", "lan1"), ("vif1.0", "guest")):
-            self.inside("ip", "link", "add", near, "type", "veth", "peer", "name", far)
-            self.inside("ip", "link", "set", near, "up")
-            self.inside("ip", "link", "set", far, "up")
-        self.host.vsctl("del-manager")  # in-band control would let ARP pass for it
-        self.host.vsctl("add-br", "xenbr0", "--", "set", "Bridge", "xenbr0", "datapath_type=netdev",
-                        "fail_mode=secure", "other_config:hwaddr=\"%s\"" % MAC)
-        self.host.vsctl("add-port", "xenbr0", "vif1.0")
-        self.inside("ip", "link", "set", "xenbr0", "up")
-
-    def ofport(self, device: str) -> int:
-        return int(self.host.vsctl("get", "Interface", device, "ofport"))
-
-    def add(self, path: ManagementPath) -> None:
-        wanted = flows_for(path)
-        flows.add_flows(self.host.paths, "xenbr0", wanted, WITHIN_S)
-        assert flows.has_flows(self.host.paths, "xenbr0", wanted, WITHIN_S)
-
-    def send(self, device: str, frame: str, listen: Tuple[str, ...], until: str = "",
-             wait_s: float = 5.0) -> Set[Heard]:
-        """Send a frame with a payload of its own; who hears it until it arrives at `until`, or in `wait_s`."""
-        self.frames += 1
-        marker = "%08x%08x" % (os.getpid(), self.frames)
-        ask = {"send": device, "frame": frame + marker + "00" * 40, "marker": marker, "listen": listen,
-               "until": until, "wait": wait_s}
-        heard = json.loads(self.inside(sys.executable, "-c", PROBE, json.dumps(ask)))
-        return {Heard(device, int(frame[28:32], 16) & 0xfff if frame[24:28] == "8100" else 0)
-                for device, frame in heard}
-
-
-def frame(source: str, target: str, ethertype: str, start: str, tag: int = 0) -> str:
-    """The start of a frame as hexadecimal digits."""
-    return (target + source).replace(":", "") + ("8100%04x" % tag if tag else "") + ethertype + start
-
-
-def arp_request(source: str, tag: int = 0) -> str:
-    return frame(source, BROADCAST, "0806", "0001080006040001" + source.replace(":", "") + "c0000201"
-                 + "000000000000" + "c0000202", tag)
-
-
-def unicast(source: str, target: str, tag: int = 0) -> str:
-    """A frame of IPv4 (UDP); nobody looks into it."""
-    return frame(source, target, "0800", "4500003c00000000401100000a0000010a000002" + "0001000200280000", tag)
-
-
-def solicitation(source: str) -> str:
-    """Neighbour discovery: who has this IPv6 address? Sent to the addresses that end as it does."""
-    return frame(source, "33:33:ff:00:00:01", "86dd", "6000000000283aff" + "fe80" + "00" * 13 + "02"
-                 + "ff02" + "00" * 9 + "01ff000001" + "8700000000000000")
-
-
-@pytest.fixture
-def wire(make_host: MakeHost) -> Iterator[Wire]:
-    made = Wire(make_host(stale_bridges=0), "ovsxen-%d" % os.getpid())
-    made.host.tool("ip", "netns", "add", made.name)
-    try:
-        made.start()
-        yield made
-    finally:
-        try:
-            made.host.kill_daemons()
-        finally:
-            made.host.tool("ip", "netns", "delete", made.name)  # its devices go with it
-
-
-EVERYWHERE = ("xenbr0", "lan0", "lan1", "guest")
-SILENCE_S = 0.4
+def add(wire: Wire, path: ManagementPath) -> None:
+    wanted = flows_for(path)
+    flows.add_flows(wire.host.paths, "xenbr0", wanted, WITHIN_S)
+    assert flows.has_flows(wire.host.paths, "xenbr0", wanted, WITHIN_S)
 
 
 def test_frames_pass_a_secure_bridge_with_a_nic_by_its_flows_and_only_by_them(wire: Wire) -> None:
@@ -228,7 +114,7 @@ def test_frames_pass_a_secure_bridge_with_a_nic_by_its_flows_and_only_by_them(wi
     ours = tuple(("lan0", one) for one in inbound) + tuple(("xenbr0", one) for one in outbound)
     for device, one in ours[:1] + ours[4:5]:
         assert wire.send(device, one, EVERYWHERE, wait_s=SILENCE_S) == set()
-    wire.add(path)
+    add(wire, path)
     for one in inbound:
         assert wire.send("lan0", one, EVERYWHERE, until="xenbr0") == {Heard("xenbr0", 0)}
     for one in outbound:
@@ -244,9 +130,9 @@ def test_management_goes_on_over_a_bridge_that_turns_secure(wire: Wire) -> None:
     wire.host.vsctl("set", "Bridge", "xenbr0", "fail_mode=standalone", "--", "add-port", "xenbr0", "eth0")
     path = NIC._replace(members=(wire.ofport("eth0"),))
     assert Heard("xenbr0", 0) in wire.send("lan0", arp_request(LAN_MAC), EVERYWHERE, until="xenbr0")
-    wire.add(path)
+    add(wire, path)
     wire.host.vsctl("set", "Bridge", "xenbr0", "fail_mode=secure")
-    wire.add(path)
+    add(wire, path)
     assert wire.send("lan0", arp_request(LAN_MAC), EVERYWHERE, until="xenbr0") == {Heard("xenbr0", 0)}
     assert wire.send("xenbr0", unicast(MAC, LAN_MAC), EVERYWHERE, until="lan0") == {Heard("lan0", 0)}
 
@@ -280,7 +166,7 @@ def test_frames_pass_a_secure_bridge_with_a_bond_and_go_on_when_it_fails_over(wi
     members = (wire.ofport("eth0"), wire.ofport("eth1"))
     for device, one in (("lan0", arp_request(LAN_MAC)), ("lan1", unicast(LAN_MAC, MAC)), ("xenbr0", arp_request(MAC))):
         assert wire.send(device, one, EVERYWHERE, wait_s=SILENCE_S) == set()
-    wire.add(BOND._replace(members=members))
+    add(wire, BOND._replace(members=members))
     pass_bond(wire, "xenbr0", 0, ("lan0", "lan1"))
     pass_bond(wire, "xenbr0", 0, (fail_over(wire),))
 
@@ -298,7 +184,7 @@ def test_frames_of_a_vlan_arrive_untagged_and_leave_tagged(wire: Wire) -> None:
     ears = EVERYWHERE + ("xapi5",)
     assert wire.send("lan0", arp_request(LAN_MAC, 7), ears, wait_s=SILENCE_S) == set()
     assert wire.send("xapi5", arp_request(MAC), ears, wait_s=SILENCE_S) == set()
-    wire.add(path)
+    add(wire, path)
     for one in (arp_request(LAN_MAC, 7), unicast(LAN_MAC, MAC, 7)):
         assert wire.send("lan0", one, ears, until="xapi5") == {Heard("xapi5", 0)}
     for one in (arp_request(MAC), unicast(MAC, LAN_MAC)):
@@ -310,6 +196,6 @@ def test_frames_of_a_vlan_arrive_untagged_and_leave_tagged(wire: Wire) -> None:
 def test_frames_of_a_vlan_pass_a_bond(wire: Wire) -> None:
     wire.host.vsctl("add-bond", "xenbr0", "bond0", "eth0", "eth1", "bond_mode=active-backup")
     path = with_vlan(wire)._replace(members=(wire.ofport("eth0"), wire.ofport("eth1")))
-    wire.add(path)
+    add(wire, path)
     wire.host.vsctl("set", "Port", "vif1.0", "tag=7")  # a VIF in that very network
     pass_bond(wire, "xapi5", 7, ("lan0", "lan1"))

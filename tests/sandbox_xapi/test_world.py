@@ -34,9 +34,9 @@ def test_every_reference_leads_somewhere_and_back(asked: Dict[str, Any]) -> None
         assert database.get("PIF", bond["master"])["bond_master_of"] == [ref]
         assert {database.get("PIF", slave)["bond_slave_of"] for slave in bond["slaves"]} == {ref}
     for ref, vlan in database.rows("VLAN").items():
-        assert database.get("PIF", vlan["tagged_PIF"])["VLAN_master_of"] == ref
-        assert ref in database.get("PIF", vlan["untagged_PIF"])["VLAN_slave_of"]
-        assert database.get("PIF", vlan["tagged_PIF"])["VLAN"] == vlan["tag"]
+        assert database.get("PIF", vlan["untagged_PIF"])["VLAN_master_of"] == ref
+        assert ref in database.get("PIF", vlan["tagged_PIF"])["VLAN_slave_of"]
+        assert database.get("PIF", vlan["untagged_PIF"])["VLAN"] == vlan["tag"]
 
 
 @pytest.mark.parametrize("asked, device, vlan", [

@@ -12,6 +12,7 @@ from ovsxen.sandbox.xapi.database import Row
 
 BACKEND = "openvswitch"
 FIRST_TAG = 100
+VLAN_MAC = "fe:ff:ff:ff:ff:ff"  # what XAPI has for the PIF of every VLAN
 MANAGEMENT_ADDRESS = "192.0.2.%d"
 VERSIONS = {"product_brand": "XCP-ng", "product_version": "8.3.0", "product_version_text": "8.3",
             "build_number": "cloud", "platform_name": "XCP", "platform_version": "3.4.0", "xapi": "24.19"}
@@ -120,13 +121,14 @@ class _Maker:
                 self._vlan(number, host, device, tag, network)
 
     def _vlan(self, number: int, host: str, device: str, tag: int, network: str) -> None:
-        untagged = ref_of("PIF", "host%d %s" % (number, device))
+        """Frames are tagged on the PIF below, and untagged on the one that the VLAN makes."""
+        below = ref_of("PIF", "host%d %s" % (number, device))
         vlan = ref_of("VLAN", "host%d vlan%d" % (number, tag))
-        under = self._rows[untagged][1]
-        tagged = self._pif(number, host, "vlan%d" % tag, network, device=device, MAC=under["MAC"], VLAN=tag,
+        master = self._pif(number, host, "vlan%d" % tag, network, device=device, MAC=VLAN_MAC, VLAN=tag,
                            VLAN_master_of=vlan)
-        under["VLAN_slave_of"] = list(under.get("VLAN_slave_of", [])) + [vlan]
-        self.add("VLAN", "host%d vlan%d" % (number, tag), tagged_PIF=tagged, untagged_PIF=untagged, tag=tag)
+        fields = self._rows[below][1]
+        fields["VLAN_slave_of"] = list(fields.get("VLAN_slave_of", [])) + [vlan]
+        self.add("VLAN", "host%d vlan%d" % (number, tag), tagged_PIF=below, untagged_PIF=master, tag=tag)
 
     def add_tunnels(self, hosts: List[str], count: int) -> None:
         """Tunnels over eth0."""
