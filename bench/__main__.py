@@ -1,4 +1,6 @@
-"""`python -m bench [--quick | --profile]`. Speed never fails a run: the exit code is 1 only when a start was wrong."""
+"""`python -m bench [--quick | --profile]`. Speed never fails a run: the exit code is 1 only when a start or an update
+was wrong.
+"""
 
 import argparse
 import os
@@ -32,10 +34,12 @@ QUICK = (Size(0, 5), Size(10, 5), Size(100, 2), Size(1000, 2, compared=False))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Times `ovsxen start` beside ovs-ctl.")
+    parser = argparse.ArgumentParser(prog="python -m bench",
+                                     description="Times `ovsxen start` beside ovs-ctl, and updates beside ovs-vsctl.")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="fewer rounds, about half a minute")
-    kind.add_argument("--profile", action="store_true", help="say where a start without stale bridges spends its time")
+    kind.add_argument("--quick", action="store_true", help="fewer rounds, about a minute")
+    kind.add_argument("--profile", action="store_true",
+                      help="say where a start without stale bridges and an update without a change spend their time")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
@@ -45,7 +49,10 @@ def main() -> int:
             print_versions()
             if options.profile:
                 return profile(Path(directory))
-            return compare(Path(directory), QUICK if options.quick else FULL)
+            compare(Path(directory), QUICK if options.quick else FULL)
+            from bench import updates  # a child's peak memory begins at its parent's, and this one imports a lot
+            updates.compare(Path(directory), updates.QUICK if options.quick else updates.FULL, say)
+            return 0
     except (host.BenchFailed, OvsxenError, OSError) as error:
         print("bench: %s" % error, file=sys.stderr)
         return 1
@@ -59,7 +66,7 @@ def print_versions() -> None:
         os.cpu_count() or 0))
 
 
-def compare(directory: Path, sizes: Tuple[Size, ...]) -> int:
+def compare(directory: Path, sizes: Tuple[Size, ...]) -> None:
     with_ovs_ctl = host.OVS_CTL.exists()
     if not with_ovs_ctl:
         say("%s is not there: only ovsxen is timed" % host.OVS_CTL)
@@ -73,7 +80,6 @@ def compare(directory: Path, sizes: Tuple[Size, ...]) -> int:
     left_out = ", ".join(str(size.bridges) for size in sizes if not size.compared)
     say("\nLeft out of this run, because ovs-ctl takes too long: its start with %s bridges.\n" % left_out)
     say("\n".join(report.verdicts(table)))
-    return 0
 
 
 def measure(made: Host, size: Size, *, with_ovs_ctl: bool, warm: bool) -> Measured:
@@ -95,7 +101,9 @@ def measure(made: Host, size: Size, *, with_ovs_ctl: bool, warm: bool) -> Measur
 
 def profile(directory: Path) -> int:
     with host.making_host(directory, 0) as made:
-        say(costs.profile(made))
+        say("A start without stale bridges:\n" + costs.profile(made))
+    from bench import updates
+    say("\n" + updates.profile(directory))
     return 0
 
 

@@ -21,12 +21,15 @@ def profile(made: Host) -> str:
     phases.append((bare_ms, "the interpreter alone"))
     phases.append((took.ms - sum(ms for ms, _ in phases), "the rest: imports, command line, exit"))
     lines = ["%8.1f ms  %s" % phase for phase in phases] + ["%8.1f ms  in all" % took.ms]
-    imports = import_times(made.paths.root / "importtime", made)
-    lines += ["", "costliest imports (slower than usual, since they are timed):", "    self     with what it imports"]
+    return "\n".join(lines + [""] + as_lines(import_times(made.paths.root / "importtime", made)))
+
+
+def as_lines(imports: List[Tuple[int, int, str]]) -> List[str]:
+    """The costliest imports, for people."""
+    lines = ["costliest imports (slower than usual, since they are timed):", "    self     with what it imports"]
     lines += [] if imports else ["    not told: -X importtime needs Python 3.7"]
-    lines += ["%8.1f %8.1f ms  %s" % (self_us / 1000.0, whole_us / 1000.0, name)
-              for self_us, whole_us, name in sorted(imports, reverse=True)[:SHOWN]]
-    return "\n".join(lines)
+    return lines + ["%8.1f %8.1f ms  %s" % (self_us / 1000.0, whole_us / 1000.0, name)
+                    for self_us, whole_us, name in sorted(imports, reverse=True)[:SHOWN]]
 
 
 def import_times(output: Path, made: Host) -> List[Tuple[int, int, str]]:
@@ -34,6 +37,9 @@ def import_times(output: Path, made: Host) -> List[Tuple[int, int, str]]:
     host.reboot(made)
     with open(str(output), "w") as stream:
         host.run(host.ovsxen_argv(made, "-X", "importtime"), made, stream.fileno())
-    rows = [line[len("import time:"):].split("|") for line in output.read_text().splitlines()
-            if line.startswith("import time:")]
+    return parse_import_times(output.read_text())
+
+
+def parse_import_times(text: str) -> List[Tuple[int, int, str]]:
+    rows = [line[len("import time:"):].split("|") for line in text.splitlines() if line.startswith("import time:")]
     return [(int(own), int(whole), name.strip()) for own, whole, name in rows if own.strip().isdigit()]

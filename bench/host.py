@@ -168,25 +168,37 @@ def _start(host: Host, argv: Tuple[str, ...]) -> Start:
 
 def run(argv: Tuple[str, ...], host: Host, stderr: int = subprocess.DEVNULL) -> Start:
     """Run a start to its exit. No pipes: the daemons that it leaves would hold them."""
-    environ = sandbox.environment(host.paths)
+    took, code = run_timed(argv, sandbox.environment(host.paths), cwd=str(host.paths.root), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=stderr)
+    if code != 0:
+        raise BenchFailed("%s: exit code %d with %d stale bridges%s" % (
+            " ".join(argv), code, host.bridges, _reasons(host.paths)))
+    return took
+
+
+def run_timed(argv: Tuple[str, ...], environ: Dict[str, str], **popen: Any) -> Tuple[Start, int]:
+    """Run a program to its exit, exec to exit; what it took, and its exit code. `popen` is what Popen takes."""
     began_s = time.perf_counter()
-    child = subprocess.Popen(argv, env=environ, cwd=str(host.paths.root), stdin=subprocess.DEVNULL,
-                             stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
-    watchdog = threading.Timer(LIMIT_S, os.killpg, (child.pid, signal.SIGKILL))
-    watchdog.start()
-    try:
+    child = subprocess.Popen(argv, env=environ, start_new_session=True, **popen)
+    with killing_past_limit(child):
         _, status, usage = os.wait4(child.pid, 0)
         took = Start((time.perf_counter() - began_s) * 1000.0, usage.ru_maxrss / 1024.0)
         child.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+    return took, child.returncode
+
+
+@contextmanager
+def killing_past_limit(child: "subprocess.Popen[Any]") -> Iterator[None]:
+    """Whatever a child started in its group ends with it when it takes too long, or when this is interrupted."""
+    watchdog = threading.Timer(LIMIT_S, os.killpg, (child.pid, signal.SIGKILL))
+    watchdog.start()
+    try:
+        yield
     finally:
         watchdog.cancel()
-        if child.returncode is None:  # interrupted: whatever it started in its group ends with it
+        if child.returncode is None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    if child.returncode != 0:
-        raise BenchFailed("%s: exit code %d with %d stale bridges%s" % (
-            " ".join(argv), child.returncode, host.bridges, _reasons(host.paths)))
-    return took
 
 
 def _reasons(paths: Paths) -> str:

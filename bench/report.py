@@ -60,9 +60,14 @@ def as_row(measured: Measured) -> str:
 
 
 def _cells(starts: Tuple[Start, ...]) -> str:
-    if not starts:
+    return cells(tuple(start.ms for start in starts))
+
+
+def cells(times_ms: Tuple[float, ...]) -> str:
+    """How many, their median, the least."""
+    if not times_ms:
         return "%7s%8s%8s" % ("-", "-", "-")
-    return "%7d%8.0f%8.0f" % (len(starts), median_ms(starts), min(start.ms for start in starts))
+    return "%7d%8.0f%8.0f" % (len(times_ms), median(times_ms), min(times_ms))
 
 
 def _peak_mib(measured: Measured) -> float:
@@ -71,17 +76,18 @@ def _peak_mib(measured: Measured) -> float:
 
 def verdicts(table: Tuple[Measured, ...]) -> Tuple[str, ...]:
     """One line for each goal: the figure, the goal, and whether it is reached."""
-    goals = [_verdict("time at %d bridges / ovs-ctl's" % bridges, measured.ratio, goal, "")
+    goals = [verdict("time at %d bridges / ovs-ctl's" % bridges, measured.ratio, goal, "")
              for bridges, goal in RATIO_GOALS for measured in table if measured.bridges == bridges]
-    goals += [_verdict("time at %d bridges" % LARGE, median_ms(measured.ovsxen) / 1000.0, LARGE_GOAL_S, " s")
+    goals += [verdict("time at %d bridges" % LARGE, median_ms(measured.ovsxen) / 1000.0, LARGE_GOAL_S, " s")
               for measured in table if measured.bridges == LARGE]
-    goals += [_verdict("peak memory at %d bridges" % MEMORY_AT, _peak_mib(measured), MEMORY_GOAL_MIB, " MiB")
+    goals += [verdict("peak memory at %d bridges" % MEMORY_AT, _peak_mib(measured), MEMORY_GOAL_MIB, " MiB")
               + (" (ovsxen's may be less: the bench's own hides it)" if _peak_mib(measured) <= measured.own_mib else "")
               for measured in table if measured.bridges == MEMORY_AT]
     return tuple(goals)
 
 
-def _verdict(what: str, figure: Optional[float], goal: float, unit: str) -> str:
+def verdict(what: str, figure: Optional[float], goal: float, unit: str) -> str:
+    """One line. A figure of None was not taken in this run."""
     if figure is None:
-        return "%-36s not compared in this run (goal %g)" % (what, goal)
-    return "%-36s %.3g%s (goal %g) %s" % (what, figure, unit, goal, "reached" if figure <= goal else "MISSED")
+        return "%-48s not compared in this run (goal %g)" % (what, goal)
+    return "%-48s %.3g%s (goal %g) %s" % (what, figure, unit, goal, "reached" if figure <= goal else "MISSED")
