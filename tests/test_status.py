@@ -7,9 +7,9 @@ from typing import Any, Iterator, Optional, Tuple
 
 import pytest
 
+from ovsxen.answer import Answer, report_now, write_update_report
 from ovsxen.host.settings import Settings
 from ovsxen.look import Health
-from ovsxen.answer import Answer, report_now, write_update_report
 from ovsxen.ovs import daemons, launch, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.jsonrpc import Connection
