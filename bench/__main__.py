@@ -50,8 +50,8 @@ def main() -> int:
             if options.profile:
                 return profile(Path(directory))
             compare(Path(directory), QUICK if options.quick else FULL)
-            from bench import updates  # a child's peak memory begins at its parent's, and this one imports a lot
-            updates.compare(Path(directory), updates.QUICK if options.quick else updates.FULL, say)
+            from bench import update_rounds  # a child's peak memory begins at its parent's, and this one imports a lot
+            update_rounds.compare(Path(directory), update_rounds.QUICK if options.quick else update_rounds.FULL, say)
             return 0
     except (host.BenchFailed, OvsxenError, OSError) as error:
         print("bench: %s" % error, file=sys.stderr)
@@ -102,8 +102,8 @@ def measure(made: Host, size: Size, *, with_ovs_ctl: bool, warm: bool) -> Measur
 def profile(directory: Path) -> int:
     with host.making_host(directory, 0) as made:
         say("A start without stale bridges:\n" + costs.profile(made))
-    from bench import updates
-    say("\n" + updates.profile(directory))
+    from bench import update_rounds
+    say("\n" + update_rounds.profile(directory))
     return 0
 
 

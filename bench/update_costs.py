@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 from typing import Dict, List, NamedTuple, Tuple
 
-from bench import costs, host, update
-from bench.update import Site
+from bench import costs, host, update_site
+from bench.update_site import Site
 
 RUNS = 7
 STUB = """from time import perf_counter
@@ -30,11 +30,11 @@ class Taken(NamedTuple):
 
 def profile(site: Site) -> str:
     """Two texts: phases with the rest of the process, then the costliest imports (Python 3.7 and later)."""
-    update.set_back(site, networkd=True)
-    update.first_update(site)
+    update_site.set_back(site, networkd=True)
+    update_site.first_update(site)
     stub = site.paths.root / "phases"
-    stub.write_text(STUB % update.library_directories())
-    taken = [Taken(update.unchanged_update(site).ms, run(site, host.python_argv() + ("-c", "pass"))[0],
+    stub.write_text(STUB % update_site.library_directories())
+    taken = [Taken(update_site.unchanged_update(site).ms, run(site, host.python_argv() + ("-c", "pass"))[0],
                    *timed_phases(site, stub)) for _ in range(RUNS)]
     bare_ms, timed_ms = median(one.bare_ms for one in taken), median(one.timed_ms for one in taken)
     names = list(dict.fromkeys(name for one in taken for name in one.phases))
@@ -49,7 +49,7 @@ def profile(site: Site) -> str:
 
 def timed_phases(site: Site, stub: Path) -> Tuple[float, Dict[str, float]]:
     """The wall time of a process that times its own phases, and those, the longest first."""
-    ms, complaint = run(site, host.python_argv() + (str(stub),) + update.plugin_argv(site))
+    ms, complaint = run(site, host.python_argv() + (str(stub),) + update_site.plugin_argv(site))
     return ms, {str(name): float(took) for name, took in json.loads(complaint.splitlines()[-1])}
 
 
@@ -57,7 +57,7 @@ def run(site: Site, argv: Tuple[str, ...]) -> Tuple[float, str]:
     """Wall time, and what the program says on stderr."""
     complaint = site.paths.root / "complaint"
     with open(str(complaint), "wb") as stream:
-        took, code = host.run_timed(argv, {"PATH": update.PATH}, cwd="/", stdin=subprocess.DEVNULL,
+        took, code = host.run_timed(argv, {"PATH": update_site.PATH}, cwd="/", stdin=subprocess.DEVNULL,
                                     stdout=subprocess.DEVNULL, stderr=stream)
     if code != 0:
         raise host.BenchFailed("%s: exit code %d\n%s" % (" ".join(argv[:-1]), code, complaint.read_text()[-400:]))
@@ -66,5 +66,5 @@ def run(site: Site, argv: Tuple[str, ...]) -> Tuple[float, str]:
 
 def import_times(site: Site) -> List[Tuple[int, int, str]]:
     """Microseconds of each import, own and with what it imports, from `-X importtime`."""
-    argv = host.python_argv() + ("-X", "importtime") + update.plugin_argv(site)
+    argv = host.python_argv() + ("-X", "importtime") + update_site.plugin_argv(site)
     return costs.parse_import_times(run(site, argv)[1])

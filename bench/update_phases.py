@@ -23,7 +23,7 @@ STEPS = (
     ("ovsxen.ovs.tables", "read_configuration", "rows made of it"),
     ("ovsxen.update", "plan", "the plan"),
     ("ovsxen.ovs.daemons", "find", "the daemons looked at"),
-    ("ovsxen.job", "read_update_report", "the report read and written"),
+    ("ovsxen.update", "read_update_report", "the report read and written"),
     ("ovsxen.update", "write_update_report", "the report read and written"),
 )
 

@@ -4,7 +4,7 @@ from statistics import median
 from typing import Iterable, NamedTuple, Optional, Tuple
 
 from bench import report
-from bench.update import Run
+from bench.update_site import Run
 
 Runs = Tuple[Run, ...]
 

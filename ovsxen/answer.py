@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
+from ovsxen.errors import OvsxenError
 from ovsxen.host import clock, files
 
 SCHEMA = 1
@@ -24,13 +25,22 @@ class Answer(NamedTuple):
         shown = [note if len(note) <= SHOWN_CHARACTERS else note[:SHOWN_CHARACTERS] + "..."
                  for note in self.notes[:SHOWN_NOTES]]
         if len(self.notes) > SHOWN_NOTES:
-            shown.append("%d more: see `ovsxen update --json`" % (len(self.notes) - SHOWN_NOTES))
+            shown.append("%d more: see `ovsxen status --json`" % (len(self.notes) - SHOWN_NOTES))
         gap = "" if self.text.endswith("  ") or not shown else "  "
         return " ".join((self.text + gap + "  ".join("Note: %s." % note for note in shown)).encode(
             "ascii", "backslashreplace").decode().splitlines())
 
     def as_json(self) -> Dict[str, Any]:
         return {"text": self.text, "changes": list(self.changes), "notes": list(self.notes)}
+
+
+class Failed(Exception):
+    """It failed for `error`; `answer` is what was done, and found, until then."""
+
+    def __init__(self, error: OvsxenError, answer: Answer) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.answer = answer
 
 
 class UpdateReport(NamedTuple):

@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ovsxen", usage="ovsxen [--root DIR] VERB [OPTION...]",
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH),
-        description="Boots Open vSwitch on a XenServer or XCP-ng host and tells the truth about it.",
+        description="Boots Open vSwitch on a XenServer or XCP-ng host, makes it agree with XAPI, and tells the truth.",
         epilog="verbs:\n" + "\n".join("  %-*s  %s" % (width, name, verb.help) for name, verb in VERBS.items()))
     parser.add_argument("--root", default=os.environ.get("OVSXEN_ROOT", "/"), metavar="DIR",
                         help="the host's file system starts here (default: OVSXEN_ROOT, else /)")
@@ -210,24 +210,25 @@ def run_emergency_reset(options: argparse.Namespace) -> int:
 
 def _print_answer(options: argparse.Namespace, ask: "Callable[[], Answer]") -> int:
     """Print what came of it, as text or as one JSON object."""
-    from ovsxen.answer import Answer
-    answer, error = Answer(""), None
+    from ovsxen.answer import Failed
+    error: Optional[OvsxenError] = None
     try:
         answer = ask()
-    except OvsxenError as raised:
-        error = raised
+    except Failed as failed:
+        answer, error = failed.answer, failed.error
     exit_code = error.exit_code if error else EXIT_OK
     if options.json:
         _print_json(dict(answer.as_json(), schema=ANSWER_SCHEMA, verb=options.verb, exit_code=exit_code,
                          error=str(error) if error else ""))
-    elif error:
-        raise error
-    else:
+        return exit_code
+    if not error:
         _print(answer.text.strip(), sys.stdout)
-        for change in answer.changes:
-            _print("  %s %s" % ("would change:" if options.dry_run else "changed:", printable(change)), sys.stdout)
-        for note in answer.notes:
-            warn("note: %s" % printable(note))
+    for change in answer.changes:
+        _print("  %s %s" % ("would change:" if options.dry_run else "changed:", printable(change)), sys.stdout)
+    for note in answer.notes:
+        warn("note: %s" % printable(note))
+    if error:
+        warn(str(error))
     return exit_code
 
 

@@ -5,35 +5,38 @@ Not to be mixed up with XenServer's emergency network reset, which makes the hos
 
 from typing import Callable, Tuple
 
-from ovsxen.answer import Answer
-from ovsxen.errors import NoAnswer, SwitchRefused
+from ovsxen.answer import Answer, Failed
+from ovsxen.errors import SwitchRefused
+from ovsxen.gate import why_disabled
 from ovsxen.host.clock import Deadline
-from ovsxen.ovs import daemons, ovsdb, snapshots, tables
-from ovsxen.ovs.daemons import OVSDB_SERVER
+from ovsxen.job import BUDGET_S, open_database
+from ovsxen.ovs import ovsdb, snapshots, tables
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Edit, Snapshot
-from ovsxen.plan_reset import Undo, plan_emergency_reset, plan_undo
-from ovsxen.sequence import Host, explain, take_update_turn
+from ovsxen.plan_reset import plan_emergency_reset, plan_undo
+from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 
-BUDGET_S = 30.0
-DATABASE_WITHIN_S = 8.0
-ATTEMPTS = 5
 RESET = "Successfully reset configuration"
+DISABLED = "Nothing was done, because Open vSwitch is not this host's network backend"
+BROUGHT_BACK = "Brought back what was reset at %s"
+NOTHING_MISSING = "Nothing of what was reset at %s is missing"
 NOTHING_TO_UNDO = "Nothing was reset, so there is nothing to bring back"
 
 
 def emergency_reset(host: Host) -> Answer:
     """Clear everything that `ovs-vsctl emer-reset` clears, managers and SSL too; what it was is written down first.
 
-    The next update sets the pool's manager again. Raises SwitchRefused; then the switch is as it was.
+    The next update sets the pool's manager again. Raises Failed; then the switch is as it was, or the error says that
+    this is not known.
     """
     def attempt(connection: Connection, deadline: Deadline) -> Answer:
-        switch, leftovers = _read(connection, deadline)
-        edit = plan_emergency_reset(switch, leftovers)
+        switch = tables.read_configuration(connection, deadline.remaining_s())
+        resettable = tables.read_resettable(connection, deadline.remaining_s())
+        edit = plan_emergency_reset(switch, resettable)
         if edit.is_empty:
             return Answer(RESET, notes=("there was nothing to clear",))
-        path = snapshots.save(host.paths.dbdir, Snapshot(edit.changes, leftovers.rows))
-        tables.apply(connection, switch, edit, deadline.remaining_s())
+        with snapshots.saved(host.paths.dbdir, Snapshot(edit.changes, resettable.rows)) as path:
+            tables.apply(connection, edit, deadline.remaining_s())
         return Answer(RESET, _told(edit), (
             "what was cleared is in %s: `ovsxen emergency-reset --undo` brings it back; `ovsxen update` sets the "
             "pool's controller again" % path,))
@@ -44,54 +47,45 @@ def emergency_reset(host: Host) -> Answer:
 def undo_reset(host: Host) -> Answer:
     """Bring back what the last reset cleared, by hand or in an update; what was set since stays.
 
-    Raises SwitchRefused.
+    Raises Failed, as `emergency_reset` does.
     """
-    saved = snapshots.read_newest(host.paths.dbdir)
-    if saved is None:
-        return Answer(NOTHING_TO_UNDO)
-    found = saved
-
     def attempt(connection: Connection, deadline: Deadline) -> Answer:
-        undo = plan_undo(found.snapshot, *_read(connection, deadline))
+        found = snapshots.read_newest(host.paths.dbdir)
+        if found is None:
+            return Answer(NOTHING_TO_UNDO)
+        switch = tables.read_configuration(connection, deadline.remaining_s())
+        undo = plan_undo(found.snapshot, switch, tables.read_resettable(connection, deadline.remaining_s()))
         if not undo.edit.is_empty:
-            tables.apply(connection, tables.read_configuration(connection, deadline.remaining_s()), undo.edit,
-                         deadline.remaining_s())
-        snapshots.forget(found)
-        return _undone(undo, found)
+            tables.apply(connection, undo.edit, deadline.remaining_s())
+        text = BROUGHT_BACK if undo.edit.changes else NOTHING_MISSING
+        return Answer(text % found.when, _told(undo.edit), undo.lost + _forget(found))
 
     return _with_database(host, attempt, "brought back")
 
 
-def _with_database(host: Host, attempt: Callable[[Connection, Deadline], Answer], what: str) -> Answer:
-    """Try again while somebody else writes in between. Raises SwitchRefused for whatever kept it from being done."""
-    deadline = Deadline(BUDGET_S)
+def _forget(found: snapshots.Saved) -> Tuple[str, ...]:
     try:
-        with take_update_turn(host.paths):
-            label = daemons.find(host.paths, OVSDB_SERVER).label
-            with Connection(host.paths.db_sock, label, min(DATABASE_WITHIN_S, deadline.remaining_s())) as connection:
-                for _ in range(ATTEMPTS):
-                    try:
-                        return attempt(connection, deadline)
-                    except ovsdb.Changed:
-                        continue
-        raise NoAnswer("somebody else wrote to the database each of the %d times that it was to be written" % ATTEMPTS,
-                       "do it again")
-    except Exception as raised:
-        error = explain(raised, "the snapshot in %s was refused" % host.paths.dbdir)
-        raise SwitchRefused("VSWITCH_EMER_RESET_FAILURE", ("1",), "nothing was %s: %s" % (what, error.problem),
-                            error.remedy) from error
-
-
-def _undone(undo: Undo, saved: snapshots.Saved) -> Answer:
-    text = "Brought back what was reset at %s" % saved.when if undo.edit.changes else \
-        "Nothing of what was reset at %s is missing" % saved.when
-    return Answer(text, _told(undo.edit), undo.lost)
+        snapshots.forget(found)
+    except OSError as error:
+        what = "%s could not be put aside, so it would be brought back once more" % found.path
+        return (str(refused_by_system(what, error)),)
+    return ()
 
 
 def _told(edit: Edit) -> Tuple[str, ...]:
     return tuple(str(change) for change in edit.new_rows + edit.changes)
 
 
-def _read(connection: Connection, deadline: Deadline) -> Tuple[tables.Configuration, tables.Leftovers]:
-    return (tables.read_configuration(connection, deadline.remaining_s()),
-            tables.read_leftovers(connection, deadline.remaining_s()))
+def _with_database(host: Host, attempt: Callable[[Connection, Deadline], Answer], what: str) -> Answer:
+    """Try again while somebody else writes in between. Raises Failed for whatever kept it from being done."""
+    deadline = Deadline(BUDGET_S)
+    try:
+        disabled = why_disabled(host.paths)
+        if disabled is not None:
+            return Answer(DISABLED, notes=(disabled.problem or "network.conf says bridge",))
+        with take_update_turn(host.paths):
+            with open_database(host.paths, deadline) as connection:
+                return ovsdb.until_unchanged(lambda: attempt(connection, deadline))
+    except Exception as raised:
+        error = explain(raised, "it could not be %s" % what)
+        raise Failed(SwitchRefused("VSWITCH_EMER_RESET_FAILURE", ("1",), error), Answer("")) from error

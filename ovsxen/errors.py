@@ -63,7 +63,7 @@ class Defect(OvsxenError):
             trace = trace.tb_next
         where = "%s line %d" % (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else "an unknown place"
         return cls("ovsxen met what it did not expect (%s: %s, at %s)" % (type(error).__name__, error, where),
-                   "report this; `ovsxen start` may be repeated")
+                   "report this; what was asked for may be repeated")
 
 
 class NoAnswer(OvsxenError):
@@ -74,23 +74,26 @@ class Refused(OvsxenError):
     """A daemon answered, and its answer is an error or makes no sense. A maintainer may have to act."""
 
 
-class SwitchRefused(OvsxenError):
-    """The switch did not take, or not keep, what was to be done to it.
-
-    `code` and `params` are what the plugins have always answered then: VSWITCH_CONFIG_MOD_FAILURE [exit code, what],
-    VSWITCH_EMER_RESET_FAILURE [exit code], VSWITCH_ADD_FLOW_FAILURE [exit code, bridge, flow]; the text comes after.
-    """
-
-    def __init__(self, code: str, params: Tuple[str, ...], problem: str, remedy: str = "") -> None:
-        super().__init__(problem, remedy)
-        self.code = code
-        self.params = params + (str(self),)
-
-
-class XapiFailure(OvsxenError):
-    """XAPI answered with an error: its code and its parameters, verbatim. Who must act depends on the code."""
+class CodedError(OvsxenError):
+    """An error that XAPI's callers know by a code and parameters, verbatim; plugin.py answers with them."""
 
     def __init__(self, code: str, params: Tuple[str, ...], problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
         self.code = code
         self.params = params
+
+
+class XapiFailure(CodedError):
+    """XAPI answered with an error. Who must act depends on the code."""
+
+
+class SwitchRefused(CodedError):
+    """The switch did not take, or not keep, what was to be done to it.
+
+    The codes are what the plugins have always answered: VSWITCH_CONFIG_MOD_FAILURE [exit code, what],
+    VSWITCH_EMER_RESET_FAILURE [exit code], VSWITCH_ADD_FLOW_FAILURE [exit code, bridge, flow]; the text comes after.
+    """
+
+    def __init__(self, code: str, params: Tuple[str, ...], cause: OvsxenError) -> None:
+        super().__init__(code, params + (str(cause),), cause.problem, cause.remedy)
+        self.exit_code = cause.exit_code

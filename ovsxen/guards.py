@@ -3,79 +3,103 @@
 secure.py knows the flows; here is what an update does about them, and what it tells.
 """
 
-from typing import NoReturn, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import secure
-from ovsxen.errors import AdministratorError, OvsxenError, SwitchRefused
+from ovsxen.errors import AdministratorError, OvsxenError, Refused, SwitchRefused
 from ovsxen.job import DATABASE_WITHIN_S, Job
-from ovsxen.ovs import daemons, tables
+from ovsxen.ovs import daemons, ovsdb, tables
 from ovsxen.ovs.daemons import VSWITCHD
 from ovsxen.ovs.flows import FlowRefused
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.ovsdb import Changed
 from ovsxen.ovs.tables import Change, Configuration, Snapshot
 from ovsxen.plan import Plan, Wanted
-from ovsxen.plan_reset import plan_undo
-from ovsxen.secure import Guard, ManagementInterface
+from ovsxen.plan_reset import plan_put_back
+from ovsxen.secure import Guard
 from ovsxen.xapi.session import Xapi
 
-UNDO_ATTEMPTS = 4
 FLOWS_ADDED = "Added management flows.  "
+
+
+class Watched(NamedTuple):
+    """The bridge with the management interface, where the plan leaves it secure without a controller of its own."""
+
+    bridge: str
+    interface: secure.ManagementInterface
+    is_written_to: bool
 
 
 def place_guard(job: Job, xapi: Xapi, connection: Connection, wanted: Wanted, switch: Configuration,
                 planned: Plan) -> Optional[Guard]:
-    """The flows for the management interface, in place, where the plan leaves its bridge secure without a controller.
+    """The flows that management traffic needs after this plan, in place; None where it needs none, or none anew.
 
-    Where they cannot be, the bridge is held: nothing is written to it. Where it cannot be known which bridge it is, all
-    that would turn secure are.
+    Where they cannot be in place, the bridge is held (job.held) and the plan is to be made again without it. Where it
+    cannot be known which bridge it is, all that would turn secure are held.
     """
-    if not planned.secured:
+    if not planned.needs_flows:
         return None
-    physical = job.physical(xapi)
-    guarded = planned.secured
     try:
-        management = secure.find_management(physical.host_ref, wanted.networks, physical.pifs, physical.bonds,
-                                            physical.vlans)
-        guarded = tuple({secure.bridge_of(management, switch)} & set(planned.secured)) if management else ()
-        return _put_in_place(job, connection, management, switch, planned) if management and guarded else None
-    except OvsxenError as error:
-        for bridge in guarded:
-            if written_to(bridge, planned):
-                job.held[bridge] = str(error)
-            else:
-                job.note("bridge %s is secure, and its management flows cannot be seen to: %s" % (bridge, error))
+        watched = _find_watched(job, xapi, wanted, switch, planned)
+    except Refused as error:
+        job.held.update({bridge: str(error) for bridge in planned.needs_flows if written_to(bridge, planned)})
         return None
+    if watched is None:
+        return None
+    try:
+        return _place(job, connection, switch, watched)
+    except OvsxenError as error:
+        if watched.is_written_to:
+            job.held[watched.bridge] = str(error)
+        else:
+            job.note("the management flows of bridge %s, which is secure, could not be put in place: %s" % (
+                watched.bridge, error))
+        return None
+
+
+def _find_watched(job: Job, xapi: Xapi, wanted: Wanted, switch: Configuration, planned: Plan) -> Optional[Watched]:
+    """Raises Refused where the bridge is not known, and whatever XAPI raises."""
+    interface = secure.find_management(wanted.networks, job.devices(xapi))
+    if interface is None:
+        return None
+    bridge = secure.bridge_of(interface, switch)
+    if bridge not in planned.needs_flows:
+        return None
+    return Watched(bridge, interface, bool(written_to(bridge, planned)))
 
 
 def written_to(bridge: str, planned: Plan) -> Tuple[Change, ...]:
+    """What the plan writes to a bridge."""
     return tuple(change for change in planned.edit.changes if change.table == "Bridge" and change.label == bridge)
 
 
-def _put_in_place(job: Job, connection: Connection, management: ManagementInterface, switch: Configuration,
-                  planned: Plan) -> Optional[Guard]:
-    """The guard of a bridge that is about to be written to; one that stays as it is only gets what it lacks."""
-    turns = bool(written_to(secure.bridge_of(management, switch), planned))
-    if turns:
-        _require_untried(job, secure.bridge_of(management, switch))
-    guard = secure.find_guard(connection, management, switch, job.deadline)
-    if job.dry_run:
-        return None
-    if turns:
-        try:
-            secure.put_in_place(job.paths, guard, job.deadline)
-        except OvsxenError:
-            take_away(job, guard)
-            raise
+def _place(job: Job, connection: Connection, switch: Configuration, watched: Watched) -> Optional[Guard]:
+    """A bridge that is about to be written to gets them anew; one that stays as it is only gets what it lacks."""
+    if watched.is_written_to:
+        _require_untried(job, watched.bridge)
+    guard = secure.wait_for_guard(connection, watched.interface, switch, job.deadline)
+    if watched.is_written_to:
+        if not job.dry_run:
+            _replace(job, guard)
         return guard
     if not secure.is_in_place(job.paths, guard, job.deadline):
-        secure.put_in_place(job.paths, guard, job.deadline)
-        job.changes.append("management flows added to bridge %s" % guard.bridge)
+        if not job.dry_run:
+            secure.put_in_place(job.paths, guard, job.deadline)
+        job.changes.append("management flows of bridge %s" % guard.bridge)
         job.done.append(FLOWS_ADDED)
     return None
 
 
-def take_away(job: Job, guard: Optional[Guard]) -> None:
+def _replace(job: Job, guard: Guard) -> None:
+    """Also what an update that was killed left, for other ports. Where that fails, none of ours stay."""
+    try:
+        secure.take_away(job.paths, guard, job.deadline)
+        secure.put_in_place(job.paths, guard, job.deadline)
+    except OvsxenError:
+        lift_guard(job, guard)
+        raise
+
+
+def lift_guard(job: Job, guard: Optional[Guard]) -> None:
     """Where the bridge does not turn secure after all: as far as that goes, the error is told already."""
     if guard is not None:
         try:
@@ -99,7 +123,10 @@ def _vswitchd_pid(job: Job) -> int:
 
 
 def keep_guarded(job: Job, connection: Connection, guard: Guard, written: Snapshot) -> None:
-    """ovs-vswitchd threw the flows away when the bridge turned secure: add them again and see them, or put it back."""
+    """ovs-vswitchd threw the flows away when the bridge turned secure: add them again and see them, or put it back.
+
+    That is told as the job's failure; the rest of the update goes on.
+    """
     try:
         secure.put_in_place(job.paths, guard, job.deadline)
         job.put_back.pop(guard.bridge, None)
@@ -112,40 +139,32 @@ def keep_guarded(job: Job, connection: Connection, guard: Guard, written: Snapsh
         job.note("the controller of bridge %s has replaced the management flows (%s)" % (guard.bridge, cause.problem))
         return
     job.put_back[guard.bridge] = _vswitchd_pid(job)
-    _put_back(job, connection, guard, written, cause)
+    job.failure = _put_back(job, connection, guard, written, cause)
 
 
 def _has_controller(connection: Connection, bridge: str, job: Job) -> bool:
-    now = tables.read_configuration(connection, job.left_s(DATABASE_WITHIN_S))
+    now = tables.read_configuration(connection, job.deadline.at_most_s(DATABASE_WITHIN_S))
     return any(one.name == bridge and one.controller.uuids for one in now.bridges)
 
 
-def _put_back(job: Job, connection: Connection, guard: Guard, written: Snapshot, cause: FlowRefused) -> NoReturn:
-    """Undo what this job wrote to the bridge. Raises SwitchRefused, always."""
+def _put_back(job: Job, connection: Connection, guard: Guard, written: Snapshot, cause: FlowRefused) -> SwitchRefused:
+    """Undo what this job wrote to the bridge; gives what is to be told."""
     problem = "bridge %s lost its management flows when it turned secure (%s)" % (guard.bridge, cause.problem)
     try:
-        job.changes += [str(change) for change in _undo(job, connection, written)]
+        changes = ovsdb.until_unchanged(lambda: _undo(job, connection, written))
+        job.changes += [str(change) for change in changes]
         secure.take_away(job.paths, guard, job.deadline)
+        ending = "so it was put back; everything else that XAPI wants was done"
     except OvsxenError as error:
-        raise _not_secured("%s, and could not be put back (%s)" % (problem, error), cause) from error
-    raise _not_secured("%s, so it was put back; everything else that XAPI wants was done" % problem, cause)
+        ending = "and could not be put back (%s)" % error
+    return SwitchRefused("VSWITCH_ADD_FLOW_FAILURE", (str(cause.returncode), guard.bridge, cause.flow),
+                         Refused("%s, %s" % (problem, ending), cause.remedy))
 
 
 def _undo(job: Job, connection: Connection, written: Snapshot) -> Tuple[Change, ...]:
-    """Read and write again while somebody else writes in between. Raises OvsxenError."""
-    attempts = UNDO_ATTEMPTS
-    while True:
-        attempts -= 1
-        now = tables.read_configuration(connection, job.left_s(DATABASE_WITHIN_S))
-        undo = plan_undo(written, now, tables.read_leftovers(connection, job.left_s(DATABASE_WITHIN_S)))
-        try:
-            tables.apply(connection, now, undo.edit, job.left_s(DATABASE_WITHIN_S))
-            return undo.edit.changes
-        except Changed:
-            if not attempts:
-                raise
-
-
-def _not_secured(problem: str, cause: FlowRefused) -> SwitchRefused:
-    return SwitchRefused("VSWITCH_ADD_FLOW_FAILURE", (str(cause.returncode), cause.bridge, cause.flow), problem,
-                         cause.remedy)
+    within_s = job.deadline.at_most_s(DATABASE_WITHIN_S)
+    now = tables.read_configuration(connection, within_s)
+    edit = plan_put_back(written, now, tables.read_resettable(connection, within_s))
+    if not edit.is_empty:
+        tables.apply(connection, edit, within_s)
+    return edit.changes

@@ -1,78 +1,67 @@
 """One update while it goes on: the host, what is left of its time, and what it has found out and done so far."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Optional
 
-from ovsxen.answer import Answer, read_update_report
-from ovsxen.errors import AdministratorError
+from ovsxen.answer import Answer
+from ovsxen.errors import AdministratorError, OvsxenError
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.plan import NO_CHANGE, Plan
+from ovsxen.plan import NO_CHANGE
 from ovsxen.sequence import Host
-from ovsxen.xapi import records
+from ovsxen.xapi.records import Devices, read_devices
 from ovsxen.xapi.session import Xapi
 
 BUDGET_S = 30.0
 DATABASE_WITHIN_S = 8.0
-
-
-class Physical(NamedTuple):
-    """What XAPI has of this host's devices, and of those of the pool's other hosts."""
-
-    host_ref: str
-    pifs: Tuple[records.Pif, ...]
-    bonds: Tuple[records.Bond, ...]
-    vlans: Tuple[records.Vlan, ...]
-    tunnels: Tuple[records.Tunnel, ...]
+DRY_RUN = "Nothing was changed, this is a dry run. The answer would be: "
 
 
 class Job:
-    """One update: the host, its deadline, and what it has found out and done so far."""
+    """`put_back`: bridges that lost their management flows before, each with the pid of the ovs-vswitchd that it was.
+    `held`: bridges that nothing is written to, each with the reason. `failure`: what failed though the rest went on.
+    """
 
-    def __init__(self, host: Host, *, dry_run: bool) -> None:
+    def __init__(self, host: Host, deadline: Deadline, put_back: Dict[str, int], *, dry_run: bool) -> None:
         self.paths, self.settings = host
-        self.deadline = Deadline(BUDGET_S)
+        self.deadline = deadline
+        self.put_back = put_back
         self.dry_run = dry_run
         self.done: List[str] = []
         self.changes: List[str] = []
         self.notes: List[str] = list(host.settings.problems)
         self.held: Dict[str, str] = {}
-        self.unsure: Optional[Plan] = None
-        before = read_update_report(host.paths.update_report)
-        self.put_back: Dict[str, int] = dict(before.put_back) if before else {}
-        self._physical: Optional[Physical] = None
+        self.failure: Optional[OvsxenError] = None
+        self._devices: Optional[Devices] = None
 
     def note(self, text: str) -> None:
         """What somebody should look at, once."""
         if text not in self.notes:
             self.notes.append(text)
 
-    def left_s(self, at_most_s: float) -> float:
-        """Seconds for the next step."""
-        return max(0.1, min(at_most_s, self.deadline.remaining_s()))
-
     def answer(self) -> Answer:
-        return Answer("".join(dict.fromkeys(self.done)) or NO_CHANGE, tuple(self.changes), tuple(self.notes))
+        text = "".join(dict.fromkeys(self.done)) or NO_CHANGE
+        return Answer(DRY_RUN + text if self.dry_run else text, tuple(self.changes), tuple(self.notes))
 
-    def physical(self, xapi: Xapi) -> Physical:
-        """Read when it is first needed. Raises OvsxenError."""
-        if self._physical is None:
-            self._physical = read_physical(self.paths, xapi)
-        return self._physical
+    def devices(self, xapi: Xapi) -> Devices:
+        """Read when they are first needed. Raises OvsxenError."""
+        if self._devices is None:
+            self._devices = read_devices(xapi, _host_uuid(self.paths))
+        return self._devices
 
 
-def read_physical(paths: Paths, xapi: Xapi) -> Physical:
+def _host_uuid(paths: Paths) -> str:
     uuid = read_inventory(paths.inventory).uuid
     if not uuid:
         raise AdministratorError("%s has no INSTALLATION_UUID, so XAPI cannot be asked for this host" % paths.inventory,
-                                 "put it back")
-    return Physical(records.read_host_ref(xapi, uuid), records.read_pifs(xapi), records.read_bonds(xapi),
-                    records.read_vlans(xapi), records.read_tunnels(xapi))
+                                 "put that file back as it was")
+    return uuid
 
 
-def open_database(job: Job) -> Connection:
-    label = daemons.find(job.paths, OVSDB_SERVER).label
-    return Connection(job.paths.db_sock, label, job.left_s(DATABASE_WITHIN_S))
+def open_database(paths: Paths, deadline: Deadline) -> Connection:
+    """A connection to the host's database server. Raises NoAnswer, NotPermitted, AdministratorError."""
+    label = daemons.find(paths, OVSDB_SERVER).label
+    return Connection(paths.db_sock, label, deadline.at_most_s(DATABASE_WITHIN_S))

@@ -3,7 +3,7 @@
 Importing this module imports what the conversation needs. It is done while the server starts.
 """
 
-from typing import Callable, Optional
+from typing import Optional
 
 from ovsxen.errors import NoAnswer, OvsxenError
 from ovsxen.host import firewall, identity
@@ -18,25 +18,13 @@ from ovsxen.plan_boot import Identity, Moment, plan_boot
 from ovsxen.report import Outcome
 from ovsxen.sequence import Configured, Result, Run
 
-ATTEMPTS = 5
 SECONDS_PER_BRIDGE = 0.2
 
 
 def configure(run: Run) -> Result:
     """The one transaction: the host's identity, the purge of last boot's bridges with its marker, no stale flags."""
     wanted = _wanted_identity(run)
-    return _until_unchanged(lambda: _configure(run, wanted))
-
-
-def _until_unchanged(attempt: Callable[[], Result]) -> Result:
-    """Read, decide and write again while somebody else writes in between, as XAPI does at boot."""
-    for _ in range(ATTEMPTS):
-        try:
-            return attempt()
-        except ovsdb.Changed:
-            continue
-    raise NoAnswer("the Open_vSwitch row was changed by somebody else each of the %d times that it was to be written"
-                   % ATTEMPTS, "run `ovsxen start` again")
+    return ovsdb.until_unchanged(lambda: _configure(run, wanted))
 
 
 def _configure(run: Run, wanted: Identity) -> Result:
@@ -199,7 +187,7 @@ def record_hostname(run: Run) -> Result:
     if known:
         return Result(Outcome.UNCHANGED, known)
     name = identity.find_hostname(full=run.settings.full_hostname)
-    return _until_unchanged(lambda: _record_hostname(run, name))
+    return ovsdb.until_unchanged(lambda: _record_hostname(run, name))
 
 
 def _record_hostname(run: Run, name: str) -> Result:

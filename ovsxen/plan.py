@@ -14,15 +14,15 @@ from ovsxen.ovs.tables import (
     Change,
     Configuration,
     Edit,
-    Leftovers,
     Manager,
     NewRow,
     Refs,
+    Resettable,
     Ssl,
     differences,
 )
 from ovsxen.ovs.targets import DEFAULT_PORT, Target, canonical_address, parse_target
-from ovsxen.plan_reset import emptied_bridge, leftover_changes
+from ovsxen.plan_reset import emptied_bridge, resettable_changes
 from ovsxen.xapi.records import Network, Pool, SdnController
 
 FAIL_MODE = "vswitch-controller-fail-mode"
@@ -70,7 +70,7 @@ class Plan(NamedTuple):
 
     edit: Edit
     cleared: Tuple[Change, ...]
-    secured: Tuple[str, ...]
+    needs_flows: Tuple[str, ...]
     done: Tuple[str, ...]
     notes: Tuple[str, ...]
 
@@ -123,66 +123,43 @@ def _is_xapis(manager: Manager) -> bool:
 
 # How each bridge shall be
 
-def wish_for(bridge: Bridge, networks: Collection[Network], pool_fail_mode: str, notes: List[str]) -> Optional[Wish]:
+def wish_for(bridge: Bridge, networks: Collection[Network], pool_fail_mode: str) -> Optional[Wish]:
     """The network on the bridge itself decides, not those of its VLANs; None where XAPI has no such network.
 
     Its fail mode is the network's, else the pool's, else standalone; in-band control is the network's alone. Two
-    networks on one bridge that disagree leave it as it is.
+    networks on one bridge that disagree leave both as they are.
     """
-    wishes = {Wish(_fail_mode_of(network, pool_fail_mode, notes), _in_band_of(network, bridge, notes))
-              for network in networks}
+    wishes = {Wish(_fail_mode_of(network, pool_fail_mode), _in_band_of(network, bridge)) for network in networks}
     if len(wishes) > 1:
-        notes.append("several networks claim bridge %s and disagree, so its fail mode and in-band control stay as they "
-                     "are: give each its own bridge" % bridge.name)
         return Wish(bridge.fail_mode, bridge.other_config.get(IN_BAND_KEY))
     return wishes.pop() if wishes else None
 
 
-def _fail_mode_of(network: Network, pool_fail_mode: str, notes: List[str]) -> str:
-    own = network.other_config.get(FAIL_MODE, "")
-    if own in FAIL_MODES:
-        return own
-    if own:
-        notes.append(_nonsense(own, FAIL_MODE, "bridge %s" % network.bridge, "the pool's counts"))
-    return pool_fail_mode if pool_fail_mode in FAIL_MODES else STANDALONE
+def _fail_mode_of(network: Network, pool_fail_mode: str) -> str:
+    """A value that means nothing does not count."""
+    return next((mode for mode in (network.other_config.get(FAIL_MODE), pool_fail_mode) if mode in FAIL_MODES),
+                STANDALONE)
 
 
-def _in_band_of(network: Network, bridge: Bridge, notes: List[str]) -> Optional[str]:
+def _in_band_of(network: Network, bridge: Bridge) -> Optional[str]:
+    """A value that means nothing changes nothing."""
     own = network.other_config.get(DISABLE_IN_BAND, "")
-    if own in IN_BAND_VALUES + ("",):
-        return own or None
-    notes.append(_nonsense(own, DISABLE_IN_BAND, "bridge %s" % network.bridge, "nothing is changed"))
-    return bridge.other_config.get(IN_BAND_KEY)
+    return own or None if own in IN_BAND_VALUES + ("",) else bridge.other_config.get(IN_BAND_KEY)
 
 
-def _nonsense(value: str, key: str, where: str, then: str) -> str:
-    return '"%s" is an invalid value for %s on %s, so %s' % (value, key, where, then)
+def _networks_by_bridge(networks: Collection[Network]) -> Dict[str, List[Network]]:
+    found: Dict[str, List[Network]] = {}
+    for network in networks:
+        found.setdefault(network.bridge, []).append(network)
+    return found
 
 
-def _wishes(wanted: Wanted, switch: Configuration, notes: List[str]) -> Dict[str, Wish]:
-    """The wish for each bridge that XAPI knows."""
-    if wanted.pool_fail_mode not in FAIL_MODES + ("",):
-        notes.append(_nonsense(wanted.pool_fail_mode, FAIL_MODE, "the pool", "it does not count"))
-    on_bridge: Dict[str, List[Network]] = {}
-    for network in wanted.networks:
-        on_bridge.setdefault(network.bridge, []).append(network)
-    found = ((bridge.name, wish_for(bridge, on_bridge.get(bridge.name, ()), wanted.pool_fail_mode, notes))
-             for bridge in switch.bridges)
-    return {name: wish for name, wish in found if wish is not None}
-
-
-def vlan_notes(wishes: Mapping[str, Wish], wanted: Wanted, switch: Configuration) -> Iterator[str]:
-    """A VLAN's network has no say in its bridge; where it asks for something else, that is told."""
-    parents = {vlan.name: vlan.parent for vlan in switch.vlan_bridges}
-    for network in wanted.networks:
-        wish = wishes.get(parents.get(network.bridge, ""))
-        if wish is None:
-            continue
-        for key, decided in ((FAIL_MODE, wish.fail_mode), (DISABLE_IN_BAND, wish.disable_in_band)):
-            own = network.other_config.get(key) or decided
-            if own != decided:
-                yield "%s=%s of the VLAN's network on %s has no effect: bridge %s has %s, by its own network" % (
-                    key, own, network.bridge, parents[network.bridge], decided or "none")
+def wishes_for(wanted: Wanted, switch: Configuration) -> Dict[str, Wish]:
+    """The wish for each bridge that XAPI knows, by its name."""
+    networks = _networks_by_bridge(wanted.networks)
+    wishes = ((bridge.name, wish_for(bridge, networks.get(bridge.name, ()), wanted.pool_fail_mode))
+              for bridge in switch.bridges)
+    return {name: wish for name, wish in wishes if wish is not None}
 
 
 def with_wish(bridge: Bridge, wish: Wish, network_uuids: Tuple[str, ...]) -> Bridge:
@@ -209,68 +186,58 @@ def must_reset(wanted: Wanted, switch: Configuration, emer_reset: str) -> bool:
     return emer_reset == "on-change" and not managers_agree(wanted.manager, switch)
 
 
-def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: Optional[Leftovers]) -> Plan:
+def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: Optional[Resettable]) -> Plan:
     """The one transaction. Planning again after it was applied gives an empty one.
 
     `held`: bridges that nothing is written to, each with the reason. `reset`: what a reset finds, where there is one;
     bridges that XAPI does not know or that are held are left out of it.
     """
-    notes: List[str] = []
-    wishes = _wishes(wanted, switch, notes)
-    notes += vlan_notes(wishes, wanted, switch)
-    notes += ["bridge %s was left as it is: %s" % pair for pair in sorted(held.items())]
-    notes += ["manager %s has a form that ovsxen does not know, and stays: remove it, or mark it with external_ids:%s="
-              "true" % (ascii(manager.target), KEPT_KEY) for manager in switch.managers
-              if not manager.is_kept and parse_target(manager.target) is None]
+    wishes = wishes_for(wanted, switch)
     ours = [bridge for bridge in switch.bridges if bridge.name in wishes and bridge.name not in held]
     spared = [bridge for bridge in switch.bridges if bridge.name not in wishes or bridge.name in held]
-    done: List[str] = []
-    changes, new_rows = _plan_manager(wanted, switch, done)
-    pairs = [(bridge, with_wish(emptied_bridge(bridge) if reset is not None else bridge, wishes[bridge.name],
+    pairs = [(bridge, with_wish(bridge if reset is None else emptied_bridge(bridge), wishes[bridge.name],
                                 wanted.network_uuids.get(bridge.name, ()))) for bridge in ours]
-    for before, after in pairs:
-        changes += differences("Bridge", before, after)
-    if reset is not None:
-        changes += leftover_changes(reset, spared)
-    done += _done(pairs)
-    cleared = tuple(change for change in changes if change.table != ROOT and change.loses_something)
-    edit = Edit(tuple(changes), new_rows, _expected(switch, spared if reset is not None else []))
-    return Plan(edit, cleared if reset is not None else (), tuple(_secured(pairs)), tuple(done),
-                tuple(dict.fromkeys(notes)))
+    managers, new_rows = _plan_managers(wanted, switch)
+    bridges = tuple(change for before, after in pairs for change in differences("Bridge", before, after))
+    others = () if reset is None else tuple(resettable_changes(reset, spared))
+    return Plan(
+        edit=Edit(managers + bridges + others, new_rows, _expected(switch, () if reset is None else spared)),
+        cleared=() if reset is None else tuple(change for change in bridges + others if change.loses_something),
+        needs_flows=tuple(after.name for before, after in pairs if _needs_flows(before, after)),
+        done=tuple(_done(wanted, pairs, managers=bool(managers))),
+        notes=tuple(dict.fromkeys(notes_on(wanted, switch, wishes, held))))
 
 
-def _secured(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
-    """Bridges that let through only what their flows say, and whose flows nobody but ovsxen sees to, for now."""
-    for before, after in pairs:
-        if after.fail_mode == SECURE and (before.fail_mode != SECURE or not after.controller.uuids):
-            yield after.name
+def _needs_flows(before: Bridge, after: Bridge) -> bool:
+    """It turns secure, or is so and has no controller: its flows are all that lets anything through."""
+    return after.fail_mode == SECURE and (before.fail_mode != SECURE or not after.controller.uuids)
 
 
-def _plan_manager(wanted: Wanted, switch: Configuration, done: List[str]) -> Tuple[List[Change], Tuple[NewRow, ...]]:
+def _plan_managers(wanted: Wanted, switch: Configuration) -> Tuple[Tuple[Change, ...], Tuple[NewRow, ...]]:
+    """XAPI's one manager and its TLS, beside those that are not XAPI's."""
     agrees = managers_agree(wanted.manager, switch)
     staying = [manager for manager in switch.managers
                if agrees or not _is_xapis(manager) or parse_target(manager.target) == wanted.manager]
-    present = {parse_target(manager.target) for manager in staying}
-    new_rows: List[NewRow] = []
-    managers = Refs(tuple(sorted(manager.uuid for manager in staying)))
-    if wanted.manager and wanted.manager not in present:
-        new_rows.append(NewRow("Manager", NEW_MANAGER, (("target", str(wanted.manager)),)))
+    targets = {parse_target(manager.target) for manager in staying}
+    new_rows: Tuple[NewRow, ...] = ()
+    managers, ssl = Refs(tuple(sorted(manager.uuid for manager in staying))), switch.ssl_ref
+    if wanted.manager and wanted.manager not in targets:
+        new_rows += (NewRow("Manager", NEW_MANAGER, (("target", str(wanted.manager)),)),)
         managers = Refs(managers.uuids + (NEW_MANAGER,))
-    ssl = switch.ssl_ref
     if wanted.ssl and wanted.ssl != switch.ssl:
-        new_rows.append(NewRow("SSL", NEW_SSL, tuple(wanted.ssl._asdict().items())))
+        new_rows += (NewRow("SSL", NEW_SSL, tuple(wanted.ssl._asdict().items())),)
         ssl = Refs((NEW_SSL,))
-    elif not wanted.ssl and not agrees and not any(target and target.uses_ssl for target in present):
+    elif not wanted.ssl and not agrees and not any(target and target.uses_ssl for target in targets):
         ssl = Refs()
-    changes = [Change(ROOT, switch.root, "", column, was, becomes) for column, was, becomes in (
-        ("manager_options", switch.manager_refs, managers), ("ssl", switch.ssl_ref, ssl)) if was != becomes]
-    if changes:
-        done.append(CONTROLLER_SET % str(wanted.manager) if wanted.manager else CONTROLLER_REMOVED)
-    return changes, tuple(new_rows)
+    changes = (Change(ROOT, switch.root, "", "manager_options", switch.manager_refs, managers),
+               Change(ROOT, switch.root, "", "ssl", switch.ssl_ref, ssl))
+    return tuple(change for change in changes if change.was != change.becomes), new_rows
 
 
-def _done(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
+def _done(wanted: Wanted, pairs: List[Tuple[Bridge, Bridge]], *, managers: bool) -> Iterator[str]:
     """What is different in the end: what a reset cleared and a wish put back is not."""
+    if managers:
+        yield CONTROLLER_SET % str(wanted.manager) if wanted.manager else CONTROLLER_REMOVED
     if any(before.other_config.get(IN_BAND_KEY) != after.other_config.get(IN_BAND_KEY) for before, after in pairs):
         yield IN_BAND_UPDATED
     if any(before.fail_mode != after.fail_mode for before, after in pairs):
@@ -279,7 +246,7 @@ def _done(pairs: List[Tuple[Bridge, Bridge]]) -> Iterator[str]:
         yield UUIDS_UPDATED
 
 
-def _expected(switch: Configuration, spared: List[Bridge]) -> Tuple[Change, ...]:
+def _expected(switch: Configuration, spared: Collection[Bridge]) -> Tuple[Change, ...]:
     """What the plan rests on though it does not change it: the same managers, the same bridges; in a reset also that no
     port has joined a bridge that is left out of it.
     """
@@ -287,3 +254,55 @@ def _expected(switch: Configuration, spared: List[Bridge]) -> Tuple[Change, ...]
         ("manager_options", switch.manager_refs), ("bridges", switch.bridge_refs)))
     return roots + tuple(Change("Bridge", bridge.uuid, bridge.name, "ports", bridge.ports, bridge.ports)
                          for bridge in spared)
+
+
+# What somebody should look at
+
+def notes_on(wanted: Wanted, switch: Configuration, wishes: Mapping[str, Wish], held: Mapping[str, str]
+             ) -> Iterator[str]:
+    """What has no effect, what disagrees, and what was left alone, each with what to do about it."""
+    if wanted.pool_fail_mode not in FAIL_MODES + ("",):
+        yield _nonsense(wanted.pool_fail_mode, FAIL_MODE, "the pool", FAIL_MODES)
+    for bridge, networks in _networks_by_bridge(wanted.networks).items():
+        if bridge in wishes:
+            yield from _notes_on_networks(bridge, networks, wanted.pool_fail_mode)
+    yield from _notes_on_vlans(wanted, switch, wishes)
+    for bridge, reason in sorted(held.items()):
+        yield "bridge %s was left as it is: %s" % (bridge, reason)
+    for manager in switch.managers:
+        if not manager.is_kept and parse_target(manager.target) is None:
+            yield "manager %s has a form that ovsxen does not know, and stays: remove it, or mark it with " \
+                  "external_ids:%s=true" % (ascii(manager.target), KEPT_KEY)
+
+
+def _notes_on_networks(bridge: str, networks: List[Network], pool_fail_mode: str) -> Iterator[str]:
+    for network in networks:
+        for key, values in ((FAIL_MODE, FAIL_MODES), (DISABLE_IN_BAND, IN_BAND_VALUES)):
+            own = network.other_config.get(key, "")
+            if own not in values + ("",):
+                yield _nonsense(own, key, bridge, values)
+    asked = {(_fail_mode_of(network, pool_fail_mode), network.other_config.get(DISABLE_IN_BAND, ""))
+             for network in networks}
+    if len(asked) > 1:
+        yield "several networks claim bridge %s and disagree, so its fail mode and in-band control stay as they are: " \
+              "give each its own bridge" % bridge
+
+
+def _nonsense(value: str, key: str, where: str, values: Tuple[str, ...]) -> str:
+    return '"%s" is an invalid value for %s on %s and does not count: set it to %s' % (
+        value, key, where, " or ".join(values))
+
+
+def _notes_on_vlans(wanted: Wanted, switch: Configuration, wishes: Mapping[str, Wish]) -> Iterator[str]:
+    """A VLAN's network has no say in its bridge; where it asks for something else, that is told."""
+    parents = {vlan.name: vlan.parent for vlan in switch.vlan_bridges}
+    for network in wanted.networks:
+        wish = wishes.get(parents.get(network.bridge, ""))
+        if wish is None:
+            continue
+        for key, decided in ((FAIL_MODE, wish.fail_mode), (DISABLE_IN_BAND, wish.disable_in_band)):
+            own = network.other_config.get(key) or decided
+            if own != decided:
+                parent = parents[network.bridge]
+                yield "%s=%s of the VLAN's network on %s has no effect, bridge %s has %s: set it on %s's network" % (
+                    key, own, network.bridge, parent, decided or "none", parent)

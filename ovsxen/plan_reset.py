@@ -1,9 +1,9 @@
 """Pure: what an emergency reset clears, and how what it cleared comes back.
 
-The effect is that of `ovs-vsctl emer-reset` (utilities/ovs-vsctl.c, 2.17 to 4.0), whose manual promises more than it
-does: everything that a controller, or the manager that brought it, may have set up. Bridges, ports, interfaces, bonds,
-tags, tunnels, QoS and all external_ids stay; so do the rows of Flow_Sample_Collector_Set, which the tool means to
-delete and never reads (3.1, tried).
+The effect is that of `ovs-vsctl emer-reset` (utilities/ovs-vsctl.c, 2.17 to 4.0); its manual promises more. It clears
+what a controller, or the manager that brought it, may have set up. Bridges, ports, interfaces, bonds, tags, tunnels,
+QoS and all external_ids stay; so do the rows of Flow_Sample_Collector_Set, which the tool means to delete and never
+reads (3.1, tried).
 """
 
 from typing import Any, Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -15,11 +15,11 @@ from ovsxen.ovs.tables import (
     Configuration,
     Edit,
     Interface,
-    Leftovers,
     NewRow,
     Numbers,
     Port,
     Refs,
+    Resettable,
     Row,
     Snapshot,
     differences,
@@ -50,44 +50,51 @@ def emptied_interface(interface: Interface) -> Interface:
     return interface._replace(ingress_policing_rate=0, ingress_policing_burst=0)
 
 
-def plan_emergency_reset(switch: Configuration, leftovers: Leftovers) -> Edit:
+def plan_emergency_reset(switch: Configuration, resettable: Resettable) -> Edit:
     """The whole reset, as the tool does it: managers and SSL go too, also those that the administrator marked."""
     changes = [Change(ROOT, switch.root, "", column, was, Refs()) for column, was in (
         ("manager_options", switch.manager_refs), ("ssl", switch.ssl_ref)) if was.uuids]
     for bridge in switch.bridges:
         changes += differences("Bridge", bridge, emptied_bridge(bridge))
-    changes += leftover_changes(leftovers, ())
+    changes += resettable_changes(resettable, ())
     return Edit(changes=tuple(changes))
 
 
-def leftover_changes(leftovers: Leftovers, spared: Collection[Bridge]) -> Iterator[Change]:
+def resettable_changes(resettable: Resettable, spared: Collection[Bridge]) -> Iterator[Change]:
     """What a reset clears of ports and interfaces, except those of the spared bridges."""
     spared_ports = {uuid for bridge in spared for uuid in bridge.ports.uuids}
-    spared_interfaces = {uuid for port in leftovers.ports if port.uuid in spared_ports
+    spared_interfaces = {uuid for port in resettable.ports if port.uuid in spared_ports
                          for uuid in port.interfaces.uuids}
-    for port in leftovers.ports:
+    for port in resettable.ports:
         if port.uuid not in spared_ports:
             yield from differences("Port", port, emptied_port(port))
-    for interface in leftovers.interfaces:
+    for interface in resettable.interfaces:
         if interface.uuid not in spared_interfaces:
             yield from differences("Interface", interface, emptied_interface(interface))
 
 
-def plan_undo(snapshot: Snapshot, switch: Configuration, leftovers: Leftovers) -> Undo:
+def plan_undo(snapshot: Snapshot, switch: Configuration, resettable: Resettable) -> Undo:
     """Bring back what is still as the changes left it. What somebody has set since stays; what is gone is named."""
-    return _Undoing(snapshot, switch, leftovers).plan()
+    return _Undoing(snapshot, switch, resettable, merges=True).plan()
+
+
+def plan_put_back(written: Snapshot, switch: Configuration, resettable: Resettable) -> Edit:
+    """Take back what was just written: each column that still is as it was written becomes what it was before."""
+    return _Undoing(written, switch, resettable, merges=False).plan().edit
 
 
 class _Undoing:
     """The rows as they are now, and those of the snapshot that must be made again because somebody refers to them."""
 
-    def __init__(self, snapshot: Snapshot, switch: Configuration, leftovers: Leftovers) -> None:
+    def __init__(self, snapshot: Snapshot, switch: Configuration, resettable: Resettable, *, merges: bool) -> None:
         self.snapshot = snapshot
+        self.merges = merges  # a map gets back the keys that it lacks, whatever else is in it now
         self.saved = {row.uuid: row for row in snapshot.rows}
         self.made: Dict[str, NewRow] = {}
-        self.present = {row.uuid for row in leftovers.rows} | {port.uuid for port in leftovers.ports}
+        self.present = {row.uuid for row in resettable.rows} | {port.uuid for port in resettable.ports}
         self.rows: Dict[Tuple[str, str], NamedTuple] = {}
-        for table, rows in (("Bridge", switch.bridges), ("Port", leftovers.ports), ("Interface", leftovers.interfaces)):
+        tables = (("Bridge", switch.bridges), ("Port", resettable.ports), ("Interface", resettable.interfaces))
+        for table, rows in tables:
             for row in rows:
                 self.rows[table, row.uuid] = row
                 self.rows.setdefault((table, row.name), row)
@@ -117,7 +124,7 @@ class _Undoing:
         return change._replace(uuid=row[0], was=getattr(row, change.column))
 
     def _restored(self, change: Change, now: Any) -> Any:
-        if isinstance(now, dict) and isinstance(change.was, dict):
+        if self.merges and isinstance(now, dict) and isinstance(change.was, dict):
             return dict(change.was, **now)
         if now != change.becomes:
             return now

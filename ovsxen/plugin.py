@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import Callable, Dict, NoReturn, Sequence
 
-from ovsxen.errors import OvsxenError, SwitchRefused, XapiFailure
+from ovsxen.answer import Failed
+from ovsxen.errors import CodedError, OvsxenError
 from ovsxen.host.paths import paths_under
 from ovsxen.host.settings import read_settings
 from ovsxen.sequence import Host
@@ -41,22 +42,19 @@ def find_root(program: str) -> Path:
     return Path(directory[:-len(suffix)] or "/") if directory.endswith(suffix) else Path("/")
 
 
-def _failure_of(error: OvsxenError) -> Exception:
-    """XAPI's own failures verbatim; the codes of the historic plugins where the switch refused; else the error's name.
-    """
-    if isinstance(error, (XapiFailure, SwitchRefused)):
-        return PluginFailure(error.code, error.params)
-    return error
-
-
 def _bind(function: Callable[[Host, Call], str], root: Path) -> Callable[[Call], str]:
-    """A function of a call alone, whose errors are those that XAPI's callers know."""
+    """A function of a call alone, whose errors are those that XAPI's callers know: a code where there is one for it,
+    else the error's own name.
+    """
     def bound(call: Call) -> str:
         try:
             paths = paths_under(root, {})
             return function(Host(paths, read_settings(paths)), call)
-        except OvsxenError as error:
-            raise _failure_of(error) from error
+        except Failed as failed:
+            error = failed.error
+        if isinstance(error, CodedError):
+            raise PluginFailure(error.code, error.params) from error
+        raise error
     return bound
 
 
@@ -75,4 +73,8 @@ def _status(host: Host, _call: Call) -> str:
     import json
 
     from ovsxen import look, status
-    return json.dumps(status.as_json(status.judge(look.look(host))), sort_keys=True)
+    try:
+        verdict = status.as_json(status.judge(look.look(host)))
+    except OvsxenError as error:
+        verdict = status.unreadable_as_json(str(error))
+    return json.dumps(verdict, sort_keys=True)

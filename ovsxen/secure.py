@@ -15,7 +15,8 @@ from ovsxen.ovs.flows import FlowRefused
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.management import LOCAL, Flow, ManagementPath, flows_for
 from ovsxen.ovs.tables import Configuration, Interface, read_interfaces
-from ovsxen.xapi.records import Bond, Network, Pif, Vlan
+from ovsxen.plan_reset import HWADDR
+from ovsxen.xapi.records import Devices, Network
 
 ANSWER_WITHIN_S = 5.0
 PORTS_WITHIN_S = 5.0
@@ -37,24 +38,23 @@ class Guard(NamedTuple):
     flows: Tuple[Flow, ...]
 
 
-def find_management(host_ref: str, networks: Tuple[Network, ...], pifs: Tuple[Pif, ...], bonds: Tuple[Bond, ...],
-                    vlans: Tuple[Vlan, ...]) -> Optional[ManagementInterface]:
+def find_management(networks: Tuple[Network, ...], devices: Devices) -> Optional[ManagementInterface]:
     """Pure: this host's management PIF, down to the NICs below it, through a VLAN and a bond; None without one.
 
     Raises Refused for one without a bridge.
     """
-    pif = next((one for one in pifs if one.management and one.host == host_ref), None)
+    pif = next((one for one in devices.pifs if one.management and one.host == devices.host_ref), None)
     if pif is None:
         return None
     bridges = {network.ref: network.bridge for network in networks}
     if not bridges.get(pif.network):
         raise Refused("XAPI does not say which bridge this host's management interface %s is on" % pif.device,
                       "look at it with `xe pif-list management=true`, then run `ovsxen update`")
-    of = {one.ref: one for one in pifs}
-    below = next((of.get(vlan.tagged_pif, pif) for vlan in vlans if vlan.untagged_pif == pif.ref), pif)
-    slaves = next((bond.slaves for bond in bonds if bond.master == below.ref), (below.ref,))
-    devices = tuple(of[ref].device for ref in slaves if ref in of)
-    return ManagementInterface(bridges[pif.network], devices, pif.ipv6_configuration_mode not in ("", NO_IPV6))
+    by_ref = {one.ref: one for one in devices.pifs}
+    below = next((by_ref.get(vlan.tagged_pif, pif) for vlan in devices.vlans if vlan.untagged_pif == pif.ref), pif)
+    slaves = next((bond.slaves for bond in devices.bonds if bond.master == below.ref), (below.ref,))
+    names = tuple(by_ref[ref].device for ref in slaves if ref in by_ref)
+    return ManagementInterface(bridges[pif.network], names, pif.ipv6_configuration_mode not in ("", NO_IPV6))
 
 
 def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
@@ -62,47 +62,49 @@ def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
     return next((vlan.parent for vlan in switch.vlan_bridges if vlan.name == management.name), management.name)
 
 
-def find_guard(connection: Connection, management: ManagementInterface, switch: Configuration,
+def wait_for_guard(connection: Connection, management: ManagementInterface, switch: Configuration,
                deadline: Deadline) -> Guard:
     """The flows that the management traffic needs, as soon as all its ports are known. Raises Refused, NoAnswer."""
     tag = next((vlan.tag for vlan in switch.vlan_bridges if vlan.name == management.name), 0)
     names = (management.name,) + management.devices
 
     def look() -> Optional[Tuple[Interface, ...]]:
-        found = {one.name: one for one in read_interfaces(connection, names, _left_s(deadline))}
+        found = {one.name: one for one in read_interfaces(connection, names, deadline.at_most_s(ANSWER_WITHIN_S))}
         known = tuple(found[name] for name in names if name in found and found[name].ofport > 0)
         return known if len(known) == len(names) and known[0].mac_in_use else None
 
     within = Deadline(min(PORTS_WITHIN_S, deadline.remaining_s()), deadline.clock)
     interfaces = within.wait_for(look, every_s=0.1) if management.devices else None
     if interfaces is None:
-        raise Refused("the OpenFlow ports of its management interface %s (on %s) are not known after %.0f s" % (
-            management.name, ", ".join(management.devices) or "no device", PORTS_WITHIN_S),
+        raise Refused("the OpenFlow ports of its management interface %s (on %s) are not known" % (
+            management.name, ", ".join(management.devices) or "no device"),
                       "look at `ovs-vsctl show`, and run `ovsxen update` when they are there")
     bridge = bridge_of(management, switch)
     local = LOCAL if bridge == management.name else interfaces[0].ofport
-    path = ManagementPath(bridge, interfaces[0].mac_in_use, local, tuple(one.ofport for one in interfaces[1:]), tag,
-                          management.ipv6)
-    return Guard(bridge, flows_for(path))
+    members = tuple(one.ofport for one in interfaces[1:])
+    mac = _mac_of(interfaces[0], bridge, switch)
+    return Guard(bridge, flows_for(ManagementPath(bridge, mac, local, members, tag, management.ipv6)))
+
+
+def _mac_of(interface: Interface, bridge: str, switch: Configuration) -> str:
+    """The MAC that it shall have, where that is said: after its start ovs-vswitchd may tell another in mac_in_use."""
+    hwaddr = next((one.other_config.get(HWADDR, "") for one in switch.bridges if one.name == bridge), "")
+    return (hwaddr if interface.name == bridge else interface.mac) or interface.mac_in_use
 
 
 def put_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> None:
     """Add the flows and see them. Repeating it changes nothing. Raises FlowRefused, NoAnswer."""
-    flows.add_flows(paths, guard.bridge, guard.flows, _left_s(deadline))
-    if not flows.has_flows(paths, guard.bridge, guard.flows, _left_s(deadline)):
+    flows.add_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
+    if not flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S)):
         raise FlowRefused("flows that were added to bridge %s are not there" % guard.bridge, 0, guard.bridge,
                           "; ".join("%s,actions=%s" % flow for flow in guard.flows))
 
 
 def is_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> bool:
     """Whether the flows are there. Raises FlowRefused, NoAnswer."""
-    return flows.has_flows(paths, guard.bridge, guard.flows, _left_s(deadline))
+    return flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
 
 
 def take_away(paths: Paths, guard: Guard, deadline: Deadline) -> None:
     """Remove the flows: on a bridge that stays standalone they are in the way. Raises FlowRefused, NoAnswer."""
-    flows.remove_flows(paths, guard.bridge, _left_s(deadline))
-
-
-def _left_s(deadline: Deadline) -> float:
-    return max(0.1, min(ANSWER_WITHIN_S, deadline.remaining_s()))
+    flows.remove_flows(paths, guard.bridge, deadline.at_most_s(ANSWER_WITHIN_S))

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 TURN_WITHIN_S = 45.0
 UPDATE_TURN_WITHIN_S = 20.0  # of the 30 that an update may take
 QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
-REMEDIES = {errno.ENOSPC: "make room on that file system, then start again",
-            errno.EDQUOT: "make room on that file system, then start again",
-            errno.EROFS: "mount that file system read-write, then start again"}
+REMEDIES = {errno.ENOSPC: "make room on that file system, then do it again",
+            errno.EDQUOT: "make room on that file system, then do it again",
+            errno.EROFS: "mount that file system read-write, then do it again"}
 
 Warn = Callable[[str], None]
 """Takes what is wrong though no phase failed for it."""

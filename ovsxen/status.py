@@ -152,13 +152,15 @@ def _update_problems(seen: Seen) -> List[str]:
     """XAPI tells nobody that its plugin failed."""
     if seen.update is None or not seen.update.error or seen.disabled is not None:
         return []
-    return ["the switch may not agree with XAPI, the update at %s failed: %s. Then run `ovsxen update`" % (
+    return ["the switch may not agree with XAPI, the update at %s failed: %s; mend that, then run `ovsxen update`" % (
         seen.update.when, seen.update.error)]
 
 
 def warnings_of(status: Status) -> Tuple[str, ...]:
     """What has no effect on the verdict, each once."""
-    said = status.seen.warnings + (status.seen.report.warnings if status.seen.report else ())
+    seen = status.seen
+    said = seen.warnings + (seen.report.warnings if seen.report else ()) + (
+        seen.update.answer.notes if seen.update else ())
     return tuple(dict.fromkeys(said))
 
 

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Optional
 
+from ovsxen.errors import OvsxenError
 from ovsxen.host import clock, pki
 from ovsxen.host.paths import Paths
 from ovsxen.job import Job
 from ovsxen.ovs.tables import Configuration, Ssl
-from ovsxen.ovs.targets import Target
+from ovsxen.ovs.targets import Target, parse_target
 from ovsxen.plan import Plan, Wanted
-from ovsxen.sequence import refused_by_system
+from ovsxen.sequence import explain
 
 
 def ssl_for(paths: Paths, manager: Optional[Target]) -> Optional[Ssl]:
@@ -22,8 +23,11 @@ def ssl_for(paths: Paths, manager: Optional[Target]) -> Optional[Ssl]:
     return Ssl(pem, pem, str(paths.pinned_ca(manager.host)), True)
 
 
-def check_files(paths: Paths, wanted: Wanted, switch: Configuration, planned: Plan) -> None:
-    """Before a manager or its TLS is written: the files can be used. Raises AdministratorError that names the file."""
+def prepare_files(paths: Paths, wanted: Wanted, switch: Configuration, planned: Plan, *, dry_run: bool) -> None:
+    """Before a manager or its TLS is written: its files can be used, and the CA that it was trusted by is pinned.
+
+    Raises AdministratorError that names the file.
+    """
     if wanted.ssl is None or not planned.edit.new_rows:
         return
     now_s = clock.wall_clock_s()
@@ -32,7 +36,7 @@ def check_files(paths: Paths, wanted: Wanted, switch: Configuration, planned: Pl
     if not wanted.ssl.bootstrap_ca_cert:
         pki.check_ca(ca_cert, now_s)
         return
-    if _is_of_the_historic_plugin(paths, wanted, switch):
+    if _is_of_the_historic_plugin(paths, wanted, switch) and not dry_run:
         pki.adopt_ca(paths.historic_ca, ca_cert, now_s)
     if ca_cert.exists():
         pki.check_ca(ca_cert, now_s)
@@ -40,8 +44,8 @@ def check_files(paths: Paths, wanted: Wanted, switch: Configuration, planned: Pl
 
 def _is_of_the_historic_plugin(paths: Paths, wanted: Wanted, switch: Configuration) -> bool:
     """The switch has this very manager already, and trusts it by the file that was the same for every controller."""
-    return switch.ssl is not None and Path(switch.ssl.ca_cert) == paths.historic_ca and str(wanted.manager) in {
-        manager.target for manager in switch.managers}
+    return switch.ssl is not None and Path(switch.ssl.ca_cert) == paths.historic_ca and wanted.manager in {
+        parse_target(manager.target) for manager in switch.managers}
 
 
 def forget_other_pins(job: Job, ssl: Optional[Ssl]) -> None:
@@ -49,5 +53,5 @@ def forget_other_pins(job: Job, ssl: Optional[Ssl]) -> None:
     try:
         for name in pki.remove_other_pins(job.paths.dbdir, Path(ssl.ca_cert) if ssl else None):
             job.changes.append("%s removed" % (job.paths.dbdir / name))
-    except OSError as error:
-        job.note(str(refused_by_system("the CA of a former controller could not be removed", error)))
+    except (OvsxenError, OSError) as raised:
+        job.note(str(explain(raised, "the CA of a former controller could not be removed")))

@@ -7,16 +7,18 @@ it is kept for `ovsxen status`. A read that failed leaves the switch as it is.
 from typing import Dict, Optional, Tuple
 
 from ovsxen import guards, trust
-from ovsxen.answer import Answer, report_now, write_update_report
-from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused, SwitchRefused, XapiFailure
+from ovsxen.answer import Answer, Failed, read_update_report, report_now, write_update_report
+from ovsxen.errors import NoAnswer, OvsxenError, Refused, SwitchRefused, XapiFailure
+from ovsxen.gate import why_disabled
 from ovsxen.host import files, firewall_port
-from ovsxen.host.inventory import Backend, read_network_conf
+from ovsxen.host.clock import Deadline
+from ovsxen.host.firewall_port import PortResult
 from ovsxen.host.paths import Paths
-from ovsxen.job import DATABASE_WITHIN_S, Job, open_database
-from ovsxen.ovs import daemons, ovsdb, snapshots, tables
+from ovsxen.job import BUDGET_S, DATABASE_WITHIN_S, Job, open_database
+from ovsxen.ovs import daemons, flows, ovsdb, snapshots, tables
 from ovsxen.ovs.daemons import VSWITCHD, State
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.tables import Configuration, Leftovers, Snapshot
+from ovsxen.ovs.tables import Configuration, Snapshot
 from ovsxen.ovs.targets import DEFAULT_PORT, Target
 from ovsxen.plan import FAIL_MODE, NO_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.secure import Guard
@@ -33,26 +35,40 @@ PASSES = 6
 def update(host: Host, session_ref: str = "", *, dry_run: bool = False) -> Answer:
     """Read XAPI once, plan, write one transaction, look again. With a session of XAPI's, that one is used.
 
-    Raises OvsxenError; then the switch is as it was, or the error says what was done and taken back.
+    Raises Failed, with what was done until then: nothing, unless its answer says so.
     """
-    if read_network_conf(host.paths.network_conf).backend is Backend.BRIDGE:
-        return Answer(NO_CHANGE, notes=("network.conf says bridge, so there is no switch to agree with XAPI",))
-    job = Job(host, dry_run=dry_run)
+    deadline = Deadline(BUDGET_S)
     try:
+        disabled = why_disabled(host.paths)
+        if disabled is not None:
+            return Answer(NO_CHANGE, notes=("there is no switch to agree with XAPI: %s" % (
+                disabled.problem or "network.conf says bridge"),))
         with take_update_turn(host.paths):
-            _remove_leftovers(host.paths)
-            with connect(host.paths.xapi_socket, job.deadline, session_ref) as xapi:
-                _update(job, xapi)
+            return _take_turn(host, session_ref, deadline, dry_run=dry_run)
+    except Failed:
+        raise
     except Exception as raised:
-        error = explain(raised, "the update could not go on")
-        _report(job, str(error))
-        raise error from raised
-    _report(job, "")
+        raise Failed(explain(raised, "the update could not begin"), Answer("")) from raised
+
+
+def _take_turn(host: Host, session_ref: str, deadline: Deadline, *, dry_run: bool) -> Answer:
+    """The job, under the lock. What came of it is written down whatever it is."""
+    before = read_update_report(host.paths.update_report)
+    job = Job(host, deadline, dict(before.put_back) if before else {}, dry_run=dry_run)
+    try:
+        _remove_leftovers(host.paths)
+        with connect(host.paths.xapi_socket, deadline, session_ref) as xapi:
+            _update(job, xapi)
+    except Exception as raised:
+        job.failure = explain(raised, "the update could not go on")
+    _report(job)
+    if job.failure is not None:
+        raise Failed(job.failure, job.answer()) from job.failure
     return job.answer()
 
 
 def _update(job: Job, xapi: Xapi) -> None:
-    """XAPI first, all of it; then what this host boots from; then the switch."""
+    """XAPI first, all of it; then what this host boots from; then the switch; then what goes with its manager."""
     pool = _only_pool(records.read_pools(xapi))
     controllers = records.read_sdn_controllers(xapi)
     manager = wanted_manager(pool, controllers, job.settings.vswitch_controller_port)
@@ -67,12 +83,10 @@ def _update(job: Job, xapi: Xapi) -> None:
 
 
 def _remove_leftovers(paths: Paths) -> None:
-    """Half files of an update that was killed: nobody else makes files of these names."""
-    for directory, patterns in ((paths.rundir, (".ovsxen-flows*", ".ovsxen-update*")),
-                                (paths.dbdir, (".reset-*", ".vswitchd.cacert-*", ".ovsxen-opened-port*"))):
-        for pattern in patterns:
-            for path in directory.glob(pattern):
-                files.remove_if_there(path)
+    """What updates left that were killed; the lock keeps all others out."""
+    flows.remove_leftovers(paths)
+    for path in (paths.update_report, paths.historic_ca, paths.opened_port, paths.dbdir / snapshots.PREFIX):
+        files.remove_staged(path.parent, path.name)
 
 
 def _only_pool(pools: Tuple[records.Pool, ...]) -> records.Pool:
@@ -93,14 +107,14 @@ def _refresh_dbcache(job: Job, xapi: Xapi, pool: records.Pool,
     Where it cannot be written, that is told and the update goes on, as it always did.
     """
     choice = job.settings.dbcache
-    if choice == "exec":
+    if choice == "exec" and not job.dry_run:
         _rewrite_by_program(job)
     if not dbcache.should_write(choice, job.paths.networkd_db.exists()):
         return {}
-    physical = job.physical(xapi)
+    devices = job.devices(xapi)
     try:
-        cache = dbcache.cache_of_host(physical.host_ref, (pool,), networks, physical.pifs, physical.bonds,
-                                      physical.vlans, physical.tunnels)
+        cache = dbcache.cache_of_host(devices.host_ref, (pool,), networks, devices.pifs, devices.bonds, devices.vlans,
+                                      devices.tunnels)
         if not job.dry_run and dbcache.save_cache(job.paths.network_dbcache, dbcache.write_cache(cache)):
             job.changes.append("%s rewritten" % job.paths.network_dbcache)
     except (OvsxenError, OSError) as raised:
@@ -110,18 +124,25 @@ def _refresh_dbcache(job: Job, xapi: Xapi, pool: records.Pool,
 
 
 def _rewrite_by_program(job: Job) -> None:
-    if job.dry_run:
-        return
     try:
-        dbcache.run_interface_reconfigure(job.paths.interface_reconfigure, job.left_s(RECONFIGURE_WITHIN_S))
+        dbcache.run_interface_reconfigure(job.paths.interface_reconfigure,
+                                          job.deadline.at_most_s(RECONFIGURE_WITHIN_S))
     except OvsxenError as error:
         job.note(str(error))
 
 
 # The switch
 
+class MaybeWritten(NoAnswer):
+    """The database did not answer to a plan: it may have been written or not."""
+
+    def __init__(self, cause: NoAnswer, planned: Plan) -> None:
+        super().__init__("%s; whether the switch was changed is not known" % cause.problem, "run `ovsxen update` again")
+        self.planned = planned
+
+
 def _agree(job: Job, xapi: Xapi, wanted: Wanted) -> Configuration:
-    """Read, plan and write until nothing differs: somebody may write in between, and an answer may get lost."""
+    """Read, plan and write until nothing differs: somebody may write in between, and an answer may get lost, once."""
     lost: Optional[NoAnswer] = None
     for _ in range(PASSES):
         try:
@@ -134,51 +155,62 @@ def _agree(job: Job, xapi: Xapi, wanted: Wanted) -> Configuration:
             lost = error
             continue
         if switch is not None:
+            if isinstance(lost, MaybeWritten) and not job.done:
+                _tell(job, lost.planned)  # it was written, since nothing differs
             return switch
-    raise _not_written(Refused("the switch does not stay as XAPI wants it: somebody else writes %s" % (
-        "; ".join(job.changes[-3:]) or "to the database while it is read"), "find out who, and run `ovsxen update`"))
+    raise _not_written(Refused("the switch was written to again and again and still is not as XAPI wants it: somebody "
+                               "else writes too", "find out who does, and run `ovsxen update`"))
 
 
 def _not_written(error: OvsxenError) -> SwitchRefused:
-    return SwitchRefused("VSWITCH_CONFIG_MOD_FAILURE", ("1",), error.problem, error.remedy)
+    return SwitchRefused("VSWITCH_CONFIG_MOD_FAILURE", ("1",), error)
 
 
 def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
     """One look and, where it finds a difference, one transaction; gives the switch where it found none."""
-    with open_database(job) as connection:
-        switch = tables.read_configuration(connection, job.left_s(DATABASE_WITHIN_S))
+    within_s = job.deadline.at_most_s(DATABASE_WITHIN_S)
+    with open_database(job.paths, job.deadline) as connection:
+        switch = tables.read_configuration(connection, within_s)
         resets = must_reset(wanted, switch, job.settings.emer_reset)
-        leftovers = tables.read_leftovers(connection, job.left_s(DATABASE_WITHIN_S)) if resets else None
-        planned = plan(wanted, switch, job.held, leftovers)
+        resettable = tables.read_resettable(connection, within_s) if resets else None
+        planned = plan(wanted, switch, job.held, resettable)
+        trust.prepare_files(job.paths, wanted, switch, planned, dry_run=job.dry_run)
         guard = guards.place_guard(job, xapi, connection, wanted, switch, planned)
         if job.held:
-            planned = plan(wanted, switch, job.held, leftovers)
+            planned = plan(wanted, switch, job.held, resettable)
         for note in planned.notes:
             job.note(note)
-        if planned.edit.is_empty or job.dry_run:
-            _tell(job, job.unsure or planned)
+        if job.dry_run:
+            _tell(job, planned)
+        if job.dry_run or planned.edit.is_empty:
             return switch
-        trust.check_files(job.paths, wanted, switch, planned)
-        _write_guarded(job, connection, switch, planned, leftovers, guard)
+        rows = resettable.rows if resettable is not None else ()
+        next_cfg = _commit(job, connection, planned, Snapshot(planned.cleared, rows), guard)
         _tell(job, planned)
+        _wait_followed(job, connection, next_cfg)
         if guard is not None:
-            written = Snapshot(guards.written_to(guard.bridge, planned), leftovers.rows if leftovers else ())
-            guards.keep_guarded(job, connection, guard, written)
+            guards.keep_guarded(job, connection, guard, Snapshot(guards.written_to(guard.bridge, planned), rows))
     return None
 
 
-def _write_guarded(job: Job, connection: Connection, switch: Configuration, planned: Plan,
-                   leftovers: Optional[Leftovers], guard: Optional[Guard]) -> None:
-    """Write; where that is known not to have happened, the flows go again. An answer that was lost may mean either."""
-    job.unsure = None
+def _commit(job: Job, connection: Connection, planned: Plan, cleared: Snapshot, guard: Optional[Guard]) -> int:
+    """Write down what a reset clears, then write; gives next_cfg. Where it is known not to have happened, what was
+    prepared for it goes again.
+    """
     try:
-        _write(job, connection, switch, planned, leftovers)
-    except OvsxenError as error:
-        if isinstance(error, NoAnswer) and not isinstance(error, ovsdb.Changed):
-            job.unsure = planned
-        else:
-            guards.take_away(job, guard)
+        with snapshots.saved(job.paths.dbdir, cleared) as path:
+            next_cfg = tables.apply(connection, planned.edit, job.deadline.at_most_s(DATABASE_WITHIN_S))
+    except ovsdb.Changed:
+        guards.lift_guard(job, guard)
         raise
+    except NoAnswer as error:
+        raise MaybeWritten(error, planned) from error
+    except OvsxenError as error:
+        guards.lift_guard(job, guard)
+        raise _not_written(error) from error
+    if path is not None:
+        job.note("what the reset cleared is in %s: `ovsxen emergency-reset --undo` brings it back" % path)
+    return next_cfg
 
 
 def _tell(job: Job, planned: Plan) -> None:
@@ -186,51 +218,45 @@ def _tell(job: Job, planned: Plan) -> None:
     job.changes += [str(change) for change in planned.edit.new_rows + planned.edit.changes]
 
 
-def _write(job: Job, connection: Connection, switch: Configuration, planned: Plan,
-           leftovers: Optional[Leftovers]) -> None:
-    """The snapshot of what a reset clears, then the transaction; then wait, a while, for ovs-vswitchd to follow."""
-    if leftovers is not None and planned.cleared:
-        _save_snapshot(job, Snapshot(planned.cleared, leftovers.rows))
+def _wait_followed(job: Job, connection: Connection, next_cfg: int) -> None:
+    """The database has it; ovs-vswitchd follows, and where it does not in a while, that is told."""
     try:
-        next_cfg = tables.apply(connection, switch, planned.edit, job.left_s(DATABASE_WITHIN_S))
-    except (Refused, AdministratorError) as error:
-        raise _not_written(error) from error
-    vswitchd = daemons.find(job.paths, VSWITCHD)
-    if vswitchd.state is not State.RUNNING:
-        job.note("%s does not run, so the switch itself has not followed: run `ovsxen start`" % VSWITCHD)
-    elif not ovsdb.wait_configured(connection, next_cfg, job.left_s(CONFIRM_WITHIN_S)):
-        job.note("%s has not said within %.0f s that it followed: see `ovsxen status`" % (
-            vswitchd.label, CONFIRM_WITHIN_S))
-
-
-def _save_snapshot(job: Job, snapshot: Snapshot) -> None:
-    try:
-        path = snapshots.save(job.paths.dbdir, snapshot)
-    except OSError as error:
-        raise refused_by_system("what the reset would clear could not be written down in %s, so nothing was reset"
-                                % job.paths.dbdir, error) from error
-    job.note("what the reset cleared is in %s: `ovsxen emergency-reset --undo` brings it back" % path)
+        vswitchd = daemons.find(job.paths, VSWITCHD)
+        if vswitchd.state is not State.RUNNING:
+            job.note("%s does not run, so the switch itself has not followed: run `ovsxen start`" % VSWITCHD)
+        elif not ovsdb.wait_configured(connection, next_cfg, job.deadline.at_most_s(CONFIRM_WITHIN_S)):
+            job.note("%s has not followed yet: look at `ovsxen status`" % vswitchd.label)
+    except OvsxenError as error:
+        job.note("whether %s has followed is not known: %s" % (VSWITCHD, error))
 
 
 # The firewall
 
 def _see_to_port(job: Job, manager: Optional[Target]) -> None:
     """The port for a controller that connects to this host; never fatal."""
+    within_s = job.deadline.at_most_s(FIREWALL_WITHIN_S)
     try:
         if manager is not None and manager.scheme == "pssl":
-            firewall_port.open_port(job.paths, job.settings.firewall, DEFAULT_PORT, job.left_s(FIREWALL_WITHIN_S))
+            became = firewall_port.open_port(job.paths, job.settings.firewall, DEFAULT_PORT, within_s)
         else:
-            firewall_port.close_port(job.paths, DEFAULT_PORT, job.left_s(FIREWALL_WITHIN_S))
+            became = firewall_port.close_port(job.paths, DEFAULT_PORT, within_s)
     except OvsxenError as error:
         job.note(str(error))
+        return
+    if became in (PortResult.OPENED, PortResult.OPENED_FOR_NOW, PortResult.CLOSED):
+        job.changes.append("TCP port %d: %s" % (DEFAULT_PORT, became.value))
+    elif became in (PortResult.NO_OPENER, PortResult.OPENER_GONE):
+        job.note("TCP port %d: %s; see that the firewall, if there is one, lets the controller in" % (
+            DEFAULT_PORT, became.value))
 
 
 # The report
 
-def _report(job: Job, error: str) -> None:
+def _report(job: Job) -> None:
     """What `ovsxen status` shows; where it cannot be written, that is only noted."""
     if job.dry_run:
         return
+    error = str(job.failure) if job.failure is not None else ""
     try:
         write_update_report(job.paths.update_report, report_now(job.answer(), error, job.put_back))
     except OSError as refused:

@@ -60,7 +60,7 @@ def test_of_many_notes_the_first_are_shown_and_the_others_counted() -> None:
     notes = tuple("note %02d" % number for number in range(SHOWN_NOTES + 5))
     line = Answer(NO_CHANGE, notes=notes).line
     assert [note for note in notes if note in line] == list(notes[:SHOWN_NOTES])
-    assert line.endswith("  Note: 5 more: see `ovsxen update --json`.")
+    assert line.endswith("  Note: 5 more: see `ovsxen status --json`.")
     assert "more:" not in Answer(NO_CHANGE, notes=notes[:SHOWN_NOTES]).line
 
 

@@ -9,10 +9,10 @@ from typing import Iterator, Sequence, Tuple
 
 import pytest
 
-from bench import children, sequence, update, update_costs, update_phases, update_report
+from bench import children, sequence, update_costs, update_phases, update_report, update_site
 from bench.host import BenchFailed
-from bench.update import Run, Site
 from bench.update_report import Kind, Measured, Round
+from bench.update_site import Run, Site
 from tests.conftest import processes_of
 
 BRIDGES = 2
@@ -29,7 +29,7 @@ subprocess.call(["true"])
 def site() -> Iterator[Site]:
     base = Path(tempfile.mkdtemp(prefix="oxb", dir="/tmp"))
     try:
-        with update.making_site(base, BRIDGES) as made:
+        with update_site.making_site(base, BRIDGES) as made:
             yield made
         assert processes_of(base) == []
     finally:
@@ -53,35 +53,36 @@ def test_threads_are_no_processes() -> None:
 
 def test_a_first_update_and_one_without_a_change_pass_the_checks_on_both_kinds_of_host(site: Site) -> None:
     for networkd, calls in ((True, 3), (False, 8)):
-        update.set_back(site, networkd=networkd)
-        assert update.first_update(site).calls == calls
-        assert update.unchanged_update(site).calls == calls
-        assert update.count_children(site, networkd=networkd) == 0
+        update_site.set_back(site, networkd=networkd)
+        assert update_site.first_update(site).calls == calls
+        assert update_site.unchanged_update(site).calls == calls
+        assert update_site.count_children(site, networkd=networkd) == 0
 
 
 def test_the_sequence_of_ovs_vsctl_leaves_what_the_update_leaves(site: Site) -> None:
-    update.set_back(site, networkd=True)
-    update.first_update(site)
-    wanted = update.read_rows(site.paths)
-    update.set_back(site, networkd=True)
-    update.first_sequence(site)
-    found = update.read_rows(site.paths)
+    update_site.set_back(site, networkd=True)
+    update_site.first_update(site)
+    wanted = update_site.read_rows(site.paths)
+    update_site.set_back(site, networkd=True)
+    update_site.first_sequence(site)
+    found = update_site.read_rows(site.paths)
     assert (found.managers, found.bridges) == (wanted.managers, wanted.bridges)
     assert len(list(sequence.unchanged(site.bridges))) == 2 + 3 * BRIDGES
 
 
 @pytest.mark.parametrize("said", ["", "<methodResponse/>", "exit 1"])
 def test_a_plugin_that_answers_wrong_fails_the_bench(site: Site, said: str) -> None:
-    update.set_back(site, networkd=True)
-    Path(update.plugin_argv(site)[0]).write_text("#!/bin/sh\n%s\n" % (said if "exit" in said else "echo '%s'" % said))
+    update_site.set_back(site, networkd=True)
+    script = "#!/bin/sh\n%s\n" % (said if "exit" in said else "echo '%s'" % said)
+    Path(update_site.plugin_argv(site)[0]).write_text(script)
     with pytest.raises(BenchFailed):
-        update.first_update(site)
+        update_site.first_update(site)
 
 
 def test_an_update_that_finds_something_to_do_does_not_pass_for_one_without_a_change(site: Site) -> None:
-    update.set_back(site, networkd=True)
+    update_site.set_back(site, networkd=True)
     with pytest.raises(BenchFailed, match="nothing to do"):
-        update.unchanged_update(site)
+        update_site.unchanged_update(site)
 
 
 def test_the_profile_has_the_imports_and_every_step_that_it_knows(site: Site) -> None:

@@ -16,11 +16,11 @@ from ovsxen.ovs.tables import (
     Configuration,
     Edit,
     Interface,
-    Leftovers,
     Manager,
     Numbers,
     Port,
     Refs,
+    Resettable,
     Row,
     Ssl,
     VlanBridge,
@@ -43,11 +43,9 @@ from ovsxen.plan import (
     UUIDS_UPDATED,
     Plan,
     Wanted,
-    Wish,
     managers_agree,
     must_reset,
     plan,
-    vlan_notes,
     wanted_manager,
     wish_for,
     with_wish,
@@ -81,7 +79,7 @@ def network(bridge: str, uuid: str = "", **other_config: str) -> Network:
 def a_switch(managers: Iterable[Manager] = (), bridges: Iterable[Bridge] = (), ssl: Optional[Ssl] = None,
              vlan_bridges: Iterable[VlanBridge] = ()) -> Configuration:
     managers, bridges = tuple(managers), tuple(bridges)
-    return Configuration("root", 1, references(bridges), references(managers), Refs(("s",)) if ssl else Refs(),
+    return Configuration("root", references(bridges), references(managers), Refs(("s",)) if ssl else Refs(),
                          managers, ssl, bridges, tuple(vlan_bridges))
 
 
@@ -95,7 +93,7 @@ class World(NamedTuple):
     """The switch, and what only a reset looks at."""
 
     switch: Configuration
-    leftovers: Leftovers
+    leftovers: Resettable
 
 
 def applied(world: World, edit: Edit) -> World:
@@ -113,7 +111,7 @@ def applied(world: World, edit: Edit) -> World:
     if "ssl" in root:
         ssl_ref, ssl = (Refs(("s-new",)), Ssl(**made[NEW_SSL])) if ssl_ref == Refs((NEW_SSL,)) else (ssl_ref, None)
     switch = world.switch._replace(
-        next_cfg=world.switch.next_cfg + 1, managers=staying, manager_refs=references(staying), ssl_ref=ssl_ref,
+        managers=staying, manager_refs=references(staying), ssl_ref=ssl_ref,
         ssl=ssl, bridges=written(world.switch.bridges, "Bridge", edit))
     return World(switch, world.leftovers._replace(ports=written(world.leftovers.ports, "Port", edit),
                                                   interfaces=written(world.leftovers.interfaces, "Interface", edit)))
@@ -202,7 +200,7 @@ def worlds(draw: Any) -> World:
     interfaces = [draw(POLICED)._replace(uuid="i" + port.uuid, name=port.name) for port in ports]
     ssl = draw(st.sampled_from([None, TLS, TLS._replace(ca_cert="/old")]))
     return World(a_switch(sorted(managers), sorted(bridges, key=lambda bridge: bridge.name), ssl, vlans),
-                 Leftovers(tuple(ports), tuple(interfaces), (Row("Mirror", "m", {}),)))
+                 Resettable(tuple(ports), tuple(interfaces), (Row("Mirror", "m", {}),)))
 
 
 OTHER_CONFIGS = maps({FAIL_MODE: [SECURE, STANDALONE, "odd"], DISABLE_IN_BAND: ["true", "false", "odd"]})
@@ -258,13 +256,13 @@ def test_the_order_of_what_is_read_changes_nothing(case: Case, data: st.DataObje
     other = case._replace(
         wanted=case.wanted._replace(networks=shuffled(case.wanted.networks, data)),
         world=World(switch._replace(managers=shuffled(switch.managers, data), bridges=shuffled(switch.bridges, data)),
-                    Leftovers(shuffled(leftovers.ports, data), shuffled(leftovers.interfaces, data), leftovers.rows)))
+                    Resettable(shuffled(leftovers.ports, data), shuffled(leftovers.interfaces, data), leftovers.rows)))
     assert other.resets == case.resets
     one, two = case.planned, other.planned
     assert two.edit.new_rows == one.edit.new_rows
     assert sorted(map(repr, two.edit.changes)) == sorted(map(repr, one.edit.changes))
     assert sorted(map(repr, two.cleared)) == sorted(map(repr, one.cleared))
-    assert sorted(two.secured) == sorted(one.secured)
+    assert sorted(two.needs_flows) == sorted(one.needs_flows)
     assert sorted(two.notes) == sorted(one.notes)
     assert two.done == one.done
 
@@ -272,10 +270,9 @@ def test_the_order_of_what_is_read_changes_nothing(case: Case, data: st.DataObje
 @UNHURRIED
 @given(CASES)
 def test_a_secure_bridge_that_shall_be_secure_is_never_open(case: Case) -> None:
-    notes: List[str] = []
     for bridge in case.known:
         networks = [network for network in case.wanted.networks if network.bridge == bridge.name]
-        wish = wish_for(bridge, networks, case.wanted.pool_fail_mode, notes)
+        wish = wish_for(bridge, networks, case.wanted.pool_fail_mode)
         if bridge.fail_mode == SECURE and wish is not None and wish.fail_mode == SECURE:
             assert not [change for change in case.planned.edit.changes
                         if change.uuid == bridge.uuid and change.column == "fail_mode"]
@@ -291,7 +288,7 @@ def test_bridges_that_xapi_does_not_know_or_that_are_held_are_never_touched(case
     assert not touched(planned.edit, "Bridge") & {bridge.uuid for bridge in spared}
     assert not touched(planned.edit, "Port") & ports
     assert not touched(planned.edit, "Interface") & interfaces
-    assert not set(planned.secured) & {bridge.name for bridge in spared}
+    assert not set(planned.needs_flows) & {bridge.name for bridge in spared}
     for name in case.held:
         assert "bridge %s was left as it is: why" % name in planned.notes
 
@@ -403,7 +400,7 @@ def test_a_reset_is_part_of_a_change_of_managers_and_of_nothing_else(case: Case)
 def test_secured_are_those_that_turn_secure_or_are_secure_without_a_controller(case: Case) -> None:
     known = {bridge.name: bridge for bridge in case.known}
     after = {bridge.name: bridge for bridge in applied(case.world, case.planned.edit).switch.bridges}
-    assert set(case.planned.secured) == {
+    assert set(case.planned.needs_flows) == {
         name for name, before in known.items() if after[name].fail_mode == SECURE and (
             before.fail_mode != SECURE or after[name].controller == Refs())}
 
@@ -541,7 +538,7 @@ def test_only_the_mark_makes_a_manager_the_administrators(mark: Dict[str, str], 
 
 
 def planned_for(wanted: Wanted, switch: Configuration, *, reset: bool = False) -> Plan:
-    return plan(wanted, switch, {}, Leftovers() if reset else None)
+    return plan(wanted, switch, {}, Resettable() if reset else None)
 
 
 def root_change(planned: Plan, column: str) -> Optional[Tuple[Any, Any]]:
@@ -633,12 +630,14 @@ def test_a_manager_of_unknown_form_stays_and_the_note_says_what_to_do() -> None:
 @pytest.mark.parametrize("before", ["", SECURE, STANDALONE])
 def test_the_fail_mode_is_the_networks_then_the_pools_then_standalone(
         own: Optional[str], pool: str, fail_mode: str, told: bool, before: str) -> None:
-    notes: List[str] = []
     on_it = network("xenbr0") if own is None else network("xenbr0", fail_mode=own)
-    wish = wish_for(BRIDGE._replace(fail_mode=before), [on_it], pool, notes)
+    bridge = BRIDGE._replace(fail_mode=before)
+    wish = wish_for(bridge, [on_it], pool)
     assert wish is not None and wish.fail_mode == fail_mode
-    assert notes == ['"%s" is an invalid value for vswitch-controller-fail-mode on bridge xenbr0, so the pool\'s counts'
-                     % own] * told
+    notes = planned_for(Wanted(None, None, pool, (on_it,), {}), a_switch(bridges=[bridge])).notes
+    assert [note for note in notes if "xenbr0" in note] == [
+        '"%s" is an invalid value for vswitch-controller-fail-mode on xenbr0 and does not count: '
+        'set it to secure or standalone' % own] * told
 
 
 @pytest.mark.parametrize("own, before, in_band, told", [
@@ -651,19 +650,18 @@ def test_the_fail_mode_is_the_networks_then_the_pools_then_standalone(
 @pytest.mark.parametrize("pool", ["", SECURE])
 def test_in_band_control_is_the_networks_alone(
         own: Optional[str], before: Optional[str], in_band: str, told: bool, pool: str) -> None:
-    notes: List[str] = []
     on_it = network("xenbr0") if own is None else network("xenbr0", in_band=own)
     bridge = BRIDGE._replace(other_config={IN_BAND_KEY: before} if before else {})
-    wish = wish_for(bridge, [on_it], pool, notes)
+    wish = wish_for(bridge, [on_it], pool)
     assert wish is not None and wish.disable_in_band == (in_band or None)
-    assert notes == [
-        '"%s" is an invalid value for vswitch-disable-in-band on bridge xenbr0, so nothing is changed' % own] * told
+    assert list(planned_for(Wanted(None, None, pool, (on_it,), {}), a_switch(bridges=[bridge])).notes) == [
+        '"%s" is an invalid value for vswitch-disable-in-band on xenbr0 and does not count: set it to true or false'
+        % own] * told
     assert with_wish(bridge, wish, ()).other_config == ({IN_BAND_KEY: in_band} if in_band else {})
 
 
 def test_a_bridge_without_a_network_has_no_wish() -> None:
-    notes: List[str] = []
-    assert wish_for(BRIDGE, (), SECURE, notes) is None and notes == []
+    assert wish_for(BRIDGE, (), SECURE) is None
 
 
 @pytest.mark.parametrize("pool, told", [("", False), (SECURE, False), (STANDALONE, False), ("odd", True)])
@@ -671,18 +669,18 @@ def test_nonsense_of_the_pool_is_told_once_and_does_not_count(pool: str, told: b
     wanted = Wanted(None, None, pool, (network("xenbr0"), network("xenbr1")), {})
     switch = a_switch(bridges=[BRIDGE, BRIDGE._replace(uuid="b-xenbr1", name="xenbr1")])
     notes = planned_for(wanted, switch).notes
-    assert notes == ('"odd" is an invalid value for vswitch-controller-fail-mode on the pool, so it does not count',
-                     ) * told
+    assert notes == ('"odd" is an invalid value for vswitch-controller-fail-mode on the pool and does not count: '
+                     'set it to secure or standalone',) * told
 
 
 @pytest.mark.parametrize("one, other", [
     ({}, {}), ({"fail_mode": SECURE}, {"fail_mode": SECURE}), ({"fail_mode": SECURE}, {}), ({"fail_mode": "odd"}, {}),
     ({"in_band": "true"}, {"in_band": "true"}), ({"in_band": ""}, {})])
 def test_two_networks_on_one_bridge_that_agree_are_as_one(one: Mapping[str, str], other: Mapping[str, str]) -> None:
-    notes: List[str] = []
     bridge = BRIDGE._replace(fail_mode=STANDALONE)
-    both = wish_for(bridge, [network("xenbr0", "a", **one), network("xenbr0", "b", **other)], SECURE, notes)
-    assert both == wish_for(bridge, [network("xenbr0", "a", **one)], SECURE, [])
+    networks = (network("xenbr0", "a", **one), network("xenbr0", "b", **other))
+    assert wish_for(bridge, networks, SECURE) == wish_for(bridge, networks[:1], SECURE)
+    notes = planned_for(Wanted(None, None, SECURE, networks, {}), a_switch(bridges=[bridge])).notes
     assert not [note for note in notes if "disagree" in note]
 
 
@@ -707,7 +705,7 @@ def test_a_network_without_a_bridge_here_changes_and_says_nothing(names: Tuple[s
     networks = tuple(network(name, "n%d" % number, fail_mode="odd", in_band="odd") for number, name in enumerate(names))
     planned = planned_for(Wanted(None, None, SECURE, networks, dict.fromkeys(names, ("n0",))),
                           a_switch(bridges=[BRIDGE]))
-    assert planned.edit.is_empty and planned.notes == () and planned.secured == ()
+    assert planned.edit.is_empty and planned.notes == () and planned.needs_flows == ()
 
 
 # VLANs
@@ -735,17 +733,16 @@ def test_the_network_of_a_vlan_has_no_say_and_is_told_where_it_disagrees(
 def test_a_vlan_on_a_bridge_that_xapi_does_not_know_is_not_told() -> None:
     switch = a_switch(bridges=[BRIDGE], vlan_bridges=[VlanBridge("xapi7", "xenbr0", 7)])
     wanted = Wanted(None, None, "", (network("xapi7", fail_mode=SECURE),), {})
-    assert list(vlan_notes({}, wanted, switch)) == []
     planned = planned_for(wanted, switch)
     assert planned.edit.is_empty and planned.notes == ()
 
 
 def test_a_vlan_that_disagrees_with_an_unset_value_is_told_so() -> None:
     switch = a_switch(bridges=[BRIDGE], vlan_bridges=[VlanBridge("xapi7", "xenbr0", 7)])
-    note, = vlan_notes({"xenbr0": Wish(STANDALONE, "")}, Wanted(
-        None, None, "", (network("xapi7", in_band="true"),), {}), switch)
-    assert note == ("vswitch-disable-in-band=true of the VLAN's network on xapi7 has no effect: bridge xenbr0 has none"
-                    ", by its own network")
+    wanted = Wanted(None, None, "", (network("xenbr0", "a"), network("xapi7", "b", in_band="true")), {})
+    assert planned_for(wanted, switch).notes == (
+        "vswitch-disable-in-band=true of the VLAN's network on xapi7 has no effect, bridge xenbr0 has none: set it on "
+        "xenbr0's network",)
 
 
 # Network uuids
@@ -791,7 +788,7 @@ def test_the_first_run_says_what_xapis_own_plugin_says(
     wanted = Wanted(parse_target(target) if target else None, TLS if target else None, SECURE, TRACED, {})
     switch = a_switch([manager(before)] if before else [], [XAPI1], TLS if before else None,
                       [VlanBridge("xapi5", "xapi1", 7)])
-    world = World(switch, Leftovers())
+    world = World(switch, Resettable())
     planned = planned_for(wanted, switch, reset=must_reset(wanted, switch, "on-change"))
     assert "".join(planned.done) == text
     assert planned_for(wanted, applied(world, planned.edit).switch).done == ()
@@ -803,7 +800,7 @@ def test_a_reset_whose_bridges_end_as_they_were_speaks_of_the_manager_only() -> 
     planned = planned_for(Wanted(OURS, TLS, SECURE, TRACED, {}), switch, reset=True)
     assert planned.done == (CONTROLLER_SET % "ssl:10.0.0.9:6640",)
     assert not touched(planned.edit, "Bridge") and planned.cleared == ()
-    assert planned.secured == ("xapi1",)
+    assert planned.needs_flows == ("xapi1",)
 
 
 @pytest.mark.parametrize("before, controller, pool, reset, secured", [
@@ -819,7 +816,7 @@ def test_a_bridge_is_secured_where_nobody_else_sees_to_its_flows(
         before: str, controller: Refs, pool: str, reset: bool, secured: bool) -> None:
     switch = a_switch(bridges=[BRIDGE._replace(fail_mode=before, controller=controller)])
     planned = planned_for(WANTED._replace(pool_fail_mode=pool), switch, reset=reset)
-    assert planned.secured == (("xenbr0",) if secured else ())
+    assert planned.needs_flows == (("xenbr0",) if secured else ())
 
 
 def test_a_reset_empties_all_that_a_controller_may_have_set_up() -> None:
@@ -827,7 +824,7 @@ def test_a_reset_empties_all_that_a_controller_may_have_set_up() -> None:
         controller=Refs(("c",)), mirrors=Refs(("m",)), netflow=Refs(("n",)), sflow=Refs(("s",)), ipfix=Refs(("i",)),
         flood_vlans=Numbers((3,)), fail_mode=SECURE, external_ids={"x": "y"},
         other_config={"hwaddr": "00:16:3e:00:00:01", "datapath-id": "9", IN_BAND_KEY: "true"})
-    leftovers = Leftovers((Port("p-xenbr0", "p", Refs(("i-p",)), {"lacp-time": "fast"}),),
+    leftovers = Resettable((Port("p-xenbr0", "p", Refs(("i-p",)), {"lacp-time": "fast"}),),
                           (Interface("i-p", "p", 1000, 100, 1),))
     planned = plan(WANTED, a_switch([manager("ssl:10.0.0.8:6640")], [full]), {}, leftovers)
     changes = [change for change in planned.edit.changes if change.table != ROOT]
@@ -844,9 +841,9 @@ def test_a_held_bridge_keeps_everything_while_the_others_follow() -> None:
     other = BRIDGE._replace(uuid="b-xenbr1", name="xenbr1", ports=Refs(("p-xenbr1",)))
     ports = tuple(Port(uuid, uuid, Refs(("i" + uuid,)), {"lacp-time": "fast"}) for uuid in ("p-xenbr0", "p-xenbr1"))
     wanted = Wanted(OURS, TLS, SECURE, (network("xenbr0", "a"), network("xenbr1", "b")), {})
-    planned = plan(wanted, a_switch(bridges=[BRIDGE, other]), {"xenbr0": "no flows"}, Leftovers(ports))
+    planned = plan(wanted, a_switch(bridges=[BRIDGE, other]), {"xenbr0": "no flows"}, Resettable(ports))
     assert touched(planned.edit, "Bridge") == {"b-xenbr1"} and touched(planned.edit, "Port") == {"p-xenbr1"}
-    assert planned.secured == ("xenbr1",)
+    assert planned.needs_flows == ("xenbr1",)
     assert planned.notes == ("bridge xenbr0 was left as it is: no flows",)
 
 
@@ -861,6 +858,6 @@ def test_a_change_knows_whether_it_loses_something(was: Any, becomes: Any, loses
 
 def test_a_kept_manager_in_another_spelling_beside_xapis_own_does_not_reset_at_every_update() -> None:
     there = [manager("ssl:10.0.0.9", kept=True), manager("ssl:10.0.0.9:6640")]
-    world = World(a_switch(there, ssl=TLS), Leftovers())
+    world = World(a_switch(there, ssl=TLS), Resettable())
     planned = plan(WANTED, world.switch, {}, None if managers_agree(OURS, world.switch) else world.leftovers)
     assert managers_agree(OURS, applied(world, planned.edit).switch)

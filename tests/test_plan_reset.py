@@ -11,7 +11,7 @@ from ovsxen.ovs import daemons, launch, tables
 from ovsxen.ovs.dbtool import DATABASE
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.plan_reset import plan_emergency_reset, plan_undo
-from tests.conftest import MakeHost, SandboxHost
+from tests.conftest import SandboxHost
 
 FULL = r"""
 set-manager ssl:192.0.2.1:6640 ptcp:6641
@@ -49,7 +49,7 @@ def rows(host: SandboxHost, *, named: bool = False) -> Dict[str, List[Any]]:
         answer = json.loads(host.tool("ovsdb-client", "transact", "unix:%s" % host.paths.db_sock, json.dumps(
             [DATABASE, {"op": "select", "table": table, "where": []}])))
         found[table] = [{column: value for column, value in row.items() if column not in (
-            "_version", "next_cfg", "cur_cfg", "statistics", "status", "is_connected", "external_ids_")}
+            "_version", "next_cfg", "cur_cfg", "statistics", "status", "is_connected")}
             for row in answer[0]["rows"]]
     if named:
         names = {row["_uuid"][1]: "%s %s" % (table, row.get("name", row.get("target", row.get("targets", table))))
@@ -81,21 +81,21 @@ def server(host: SandboxHost) -> SandboxHost:
     return host
 
 
-def read(host: SandboxHost) -> Tuple[tables.Configuration, tables.Leftovers]:
+def read(host: SandboxHost) -> Tuple[tables.Configuration, tables.Resettable]:
     with Connection(host.paths.db_sock, "ovsdb-server", 5) as connection:
-        return tables.read_configuration(connection, 5), tables.read_leftovers(connection, 5)
+        return tables.read_configuration(connection, 5), tables.read_resettable(connection, 5)
 
 
-def write(host: SandboxHost, configuration: tables.Configuration, edit: tables.Edit) -> None:
+def write(host: SandboxHost, edit: tables.Edit) -> None:
     with Connection(host.paths.db_sock, "ovsdb-server", 5) as connection:
-        tables.apply(connection, configuration, edit, 5)
+        tables.apply(connection, edit, 5)
 
 
 def test_the_reset_leaves_every_row_as_the_tool_leaves_it(server: SandboxHost) -> None:
     configuration, leftovers = read(server)
     before = rows(server)
     content = server.paths.conf_db.read_bytes()
-    write(server, configuration, plan_emergency_reset(configuration, leftovers))
+    write(server, plan_emergency_reset(configuration, leftovers))
     ours = rows(server)
     server.signal("ovsdb-server", 9)
     server.paths.conf_db.write_bytes(content)
@@ -111,13 +111,13 @@ def test_what_a_reset_cleared_comes_back_whole(server: SandboxHost) -> None:
     configuration, leftovers = read(server)
     before = rows(server, named=True)
     edit = plan_emergency_reset(configuration, leftovers)
-    write(server, configuration, edit)
+    write(server, edit)
     snapshot = tables.Snapshot(edit.changes, leftovers.rows)
     configuration, leftovers = read(server)
     assert plan_emergency_reset(configuration, leftovers).is_empty
     undo = plan_undo(snapshot, configuration, leftovers)
     assert undo.lost == ()
-    write(server, configuration, undo.edit)
+    write(server, undo.edit)
     after = rows(server, named=True)
     assert after == before
     assert plan_undo(snapshot, *read(server)).edit.is_empty
@@ -126,12 +126,12 @@ def test_what_a_reset_cleared_comes_back_whole(server: SandboxHost) -> None:
 def test_what_was_set_since_a_reset_stays(server: SandboxHost) -> None:
     configuration, leftovers = read(server)
     edit = plan_emergency_reset(configuration, leftovers)
-    write(server, configuration, edit)
+    write(server, edit)
     server.vsctl("--no-wait", "set", "Bridge", "b0", "fail_mode=standalone",
                  "other_config:datapath-id=00000000000000aa")
     server.vsctl("--no-wait", "set-manager", "ptcp:6699", "--", "del-port", "b0", "p1")
     undo = plan_undo(tables.Snapshot(edit.changes, leftovers.rows), *read(server))
-    write(server, read(server)[0], undo.edit)
+    write(server, undo.edit)
     assert server.vsctl("--no-wait", "get", "Bridge", "b0", "fail_mode") == "standalone"
     assert server.vsctl("--no-wait", "get", "Bridge", "b0", "other_config:datapath-id") == '"00000000000000aa"'
     assert server.vsctl("--no-wait", "get", "Bridge", "b0", "other_config:mac-table-size") == '"10000"'
@@ -139,11 +139,11 @@ def test_what_was_set_since_a_reset_stays(server: SandboxHost) -> None:
     assert undo.lost == ("Port p1 is gone", "Interface p1 is gone")
 
 
-def test_a_bridge_that_was_made_anew_gets_its_settings_back_by_name(server: SandboxHost, make_host: MakeHost) -> None:
+def test_a_bridge_that_was_made_anew_gets_its_settings_back_by_name(server: SandboxHost) -> None:
     configuration, leftovers = read(server)
     edit = plan_emergency_reset(configuration, leftovers)
-    write(server, configuration, edit)
+    write(server, edit)
     server.vsctl("--no-wait", "del-br", "mac", "--", "add-br", "mac")
     undo = plan_undo(tables.Snapshot(edit.changes, leftovers.rows), *read(server))
-    write(server, read(server)[0], undo.edit)
+    write(server, undo.edit)
     assert server.vsctl("--no-wait", "get", "Bridge", "mac", "fail_mode") == "standalone"

@@ -13,9 +13,11 @@ from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import World, make_world, ref_of
 from ovsxen.secure import ManagementInterface, find_management
 from ovsxen.xapi import records
+from ovsxen.xapi.records import Devices
 from tests.frames import LAN_MAC, MAC, SILENCE_S, Heard, Wire, arp_request, unicast
 
 HOST = ref_of("host", "host0")
+NAMES = tuple("host%d eth%d" % (host, nic) for host in range(2) for nic in range(2))
 
 
 def rows_of(world: World, class_name: str) -> Dict[str, Dict[str, Any]]:
@@ -25,9 +27,9 @@ def rows_of(world: World, class_name: str) -> Dict[str, Dict[str, Any]]:
 
 
 def find(world: World, host: str = HOST) -> Optional[ManagementInterface]:
-    return find_management(host, records.parse_networks(rows_of(world, "network")),
-                           records.parse_pifs(rows_of(world, "PIF")), records.parse_bonds(rows_of(world, "Bond")),
-                           records.parse_vlans(rows_of(world, "VLAN")))
+    devices = Devices(host, records.parse_pifs(rows_of(world, "PIF")), records.parse_bonds(rows_of(world, "Bond")),
+                      records.parse_vlans(rows_of(world, "VLAN")), ())
+    return find_management(records.parse_networks(rows_of(world, "network")), devices)
 
 
 @pytest.mark.parametrize("world, name, devices", [
@@ -48,7 +50,7 @@ def test_a_host_without_a_management_interface_has_none() -> None:
 def test_a_management_interface_on_no_bridge_is_refused() -> None:
     pif = next(pif for pif in records.parse_pifs(rows_of(make_world(), "PIF")) if pif.management)
     with pytest.raises(Refused, match="which bridge"):
-        find_management(pif.host, (), (pif,), (), ())
+        find_management((), Devices(pif.host, (pif,), (), (), ()))
 
 
 def make_secure(wire: Wire, world: World) -> None:
@@ -102,7 +104,10 @@ def test_frames_pass_the_bond_of_a_bridge_that_an_update_made_secure(wire: Wire)
 
 
 def test_pifs_of_other_hosts_are_never_taken_for_this_hosts() -> None:
-    world = make_world(networks=1, hosts=2)
-    pifs = records.parse_pifs(rows_of(world, "PIF"))
-    assert {pif.host for pif in pifs if pif.management} == {HOST, ref_of("host", "host1")}
-    assert find(world, ref_of("host", "host1")) == find(world)
+    world = make_world(networks=2, hosts=2)
+    rows = tuple(row._replace(fields=dict(row.fields, management=name == "host1 eth1" or name == "host0 eth0"))
+                 if row.class_name == "PIF" else row for row in world.rows
+                 for name in [next((name for name in NAMES if ref_of("PIF", name) == row.ref), "")])
+    world = world._replace(rows=rows)
+    assert find(world) == ManagementInterface("xenbr0", ("eth0",), ipv6=False)
+    assert find(world, ref_of("host", "host1")) == ManagementInterface("xenbr1", ("eth1",), ipv6=False)

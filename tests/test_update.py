@@ -251,9 +251,20 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(up: SandboxHost, xapi:
     other_config(xapi, "pool", {FAIL_MODE: "secure"})
     before = database(up)
     answer = update(up, "--dry-run")
-    assert answer["text"] == "Successfully set controller to ssl:127.0.0.1:6632.  Updated fail_mode.  "
+    assert answer["text"] == ("Nothing was changed, this is a dry run. The answer would be: "
+                              "Successfully set controller to ssl:127.0.0.1:6632.  Updated fail_mode.  ")
     assert "Bridge xenbr1 fail_mode: standalone → secure" in answer["changes"]
     assert database(up) == before
+    assert flows(up, "xenbr0") == []
+    up.paths.xapi_ssl_pem.unlink()
+    assert str(up.paths.xapi_ssl_pem) in failed(up.ovsxen("update", "--dry-run", "--json"))
+
+
+def test_a_dry_run_sees_flows_that_are_missing(up: SandboxHost, xapi: FakeXapi) -> None:
+    other_config(xapi, "pool", {FAIL_MODE: "secure"})
+    update(up)
+    assert up.ovsxen("restart").code == 0
+    assert update(up, "--dry-run")["changes"] == ["management flows of bridge xenbr0"]
     assert flows(up, "xenbr0") == []
 
 
@@ -317,6 +328,7 @@ def test_a_bridge_that_loses_its_flows_is_put_back_and_not_tried_again(up: Sandb
     path = losing_ofctl(tmp_path)
     done = up.ovsxen("update", "--json", PATH=path)
     assert done.code == 1 and "put back" in done.json["error"], done
+    assert "Bridge xenbr0 fail_mode: secure → standalone" in done.json["changes"]
     assert (fail_mode(up, "xenbr0"), fail_mode(up, "xenbr1")) == ("standalone", "secure")
     assert flows(up, "xenbr0") == []
     assert "put back" in " ".join(up.status()["problems"])
@@ -329,11 +341,27 @@ def test_a_bridge_that_loses_its_flows_is_put_back_and_not_tried_again(up: Sandb
     assert fail_mode(up, "xenbr0") == "secure"
 
 
+def test_a_bridge_is_put_back_whole_and_the_rest_is_done(up: SandboxHost, xapi: FakeXapi, tmp_path: Path) -> None:
+    up.vsctl("--no-wait", "set-controller", "xenbr0", "ptcp:16653:127.0.0.1", "--", "set", "Bridge", "xenbr0",
+             "other_config:disable-in-band=false", "other_config:datapath-id=0000000000000001")
+    other_config(xapi, "network", {IN_BAND: "true", FAIL_MODE: "secure"}, bridge="xenbr0")
+    introduce(xapi, "pssl")
+    up.paths.sdn_controller_ca.parent.mkdir(parents=True)
+    up.paths.sdn_controller_ca.write_bytes(certificates.make_controller(up.paths.root / "c").ca.read_bytes())
+    firewall(up)
+    was = up.vsctl("--no-wait", "--columns=fail_mode,other_config,external_ids", "list", "Bridge", "xenbr0")
+    assert up.ovsxen("update", PATH=losing_ofctl(tmp_path)).code == 1
+    assert up.vsctl("--no-wait", "--columns=fail_mode,other_config,external_ids", "list", "Bridge", "xenbr0") == was
+    assert up.vsctl("--no-wait", "get-controller", "xenbr0") == "ptcp:16653:127.0.0.1"
+    assert up.vsctl("--no-wait", "get-manager") == "pssl:6640"
+    assert (up.paths.root / "state").exists()
+
+
 # What goes wrong
 
 def failed(done: Finished) -> str:
     assert done.code == 1, done
-    assert done.json["changes"] == [], done
+    assert done.json["changes"] == [] and done.json["error"], done
     return str(done.json["error"])
 
 
@@ -431,10 +459,11 @@ def test_a_database_server_that_is_gone_hangs_or_is_restarted(up: SandboxHost, x
 
 
 def test_updates_take_turns(up: SandboxHost, xapi: FakeXapi) -> None:
+    up.vsctl("--no-wait", "set", "Bridge", "xenbr1", "other_config:datapath-id=0000000000000001")
     introduce(xapi)
     runs = [up.spawn("update") for _ in range(4)]
     assert [run.wait(60) for run in runs] == [0, 0, 0, 0]
-    assert sorted(up.paths.dbdir.glob("reset-*")) == sorted(up.paths.dbdir.glob("reset-000001.json"))
+    assert [path.name for path in up.paths.dbdir.glob("reset-*")] == ["reset-000001.json"]
     assert up.vsctl("--no-wait", "get-manager") == "ssl:127.0.0.1:6632"
 
 
@@ -456,7 +485,8 @@ def test_killed_anywhere_it_leaves_the_old_or_the_new_and_the_next_run_ends_it(u
         update(up)
         assert up.vsctl("--no-wait", "get-manager") == "ssl:%s:6632" % address
         assert len(flows(up, "xenbr0")) == 4
-        assert not list(up.paths.rundir.glob(".*")) + list(up.paths.dbdir.glob(".*.staged"))
+        assert not [path for path in list(up.paths.rundir.iterdir()) + list(up.paths.dbdir.iterdir())
+                    if path.name.startswith((".ovsxen", ".reset", ".vswitchd", "ovsxen-flows"))]
         old = {"ssl:%s:6632" % address}
 
 
@@ -523,13 +553,19 @@ def test_a_cache_that_cannot_be_written_keeps_nothing_else_from_being_done(up: S
 
 # The firewall
 
+def firewall(host: SandboxHost) -> Path:
+    """Give the host a firewall-port, which writes down what it is asked."""
+    said = host.paths.root / "said"
+    host.write(host.paths.plugins / "firewall-port", "#!/bin/sh\nstate=%s/state\necho \"$1 $2\" >> %s\n"
+               "case $1 in open) touch $state;; close) rm -f $state;; check) test -e $state;; esac\n"
+               % (host.paths.root, said))
+    (host.paths.plugins / "firewall-port").chmod(0o755)
+    return said
+
+
 def test_the_port_of_a_controller_that_connects_is_opened_and_only_then_closed_again(up: SandboxHost,
                                                                                      xapi: FakeXapi) -> None:
-    said = up.paths.root / "said"
-    up.write(up.paths.plugins / "firewall-port", "#!/bin/sh\nstate=%s/state\necho \"$1 $2\" >> %s\n"
-             "case $1 in open) touch $state;; close) rm -f $state;; check) test -e $state;; esac\n"
-             % (up.paths.root, said))
-    (up.paths.plugins / "firewall-port").chmod(0o755)
+    said = firewall(up)
     up.paths.sdn_controller_ca.parent.mkdir(parents=True)
     up.paths.sdn_controller_ca.write_bytes(certificates.make_controller(up.paths.root / "c").ca.read_bytes())
     update(up)

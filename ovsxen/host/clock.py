@@ -4,6 +4,7 @@ import time
 from typing import Callable, NamedTuple, Optional, TypeVar
 
 T = TypeVar("T")
+SHORTEST_STEP_S = 0.1
 UTC = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -29,13 +30,16 @@ class Deadline:
         """Seconds left, never negative."""
         return max(0.0, self._end_s - self.clock.monotonic())
 
+    def at_most_s(self, seconds: float) -> float:
+        """What a next step may take: so much, and no longer than is left; a little when nothing is."""
+        return max(SHORTEST_STEP_S, min(seconds, self.remaining_s()))
+
     def has_passed(self) -> bool:
         return self.remaining_s() == 0.0
 
     def wait_until(self, holds: Callable[[], bool], every_s: float = 0.005) -> bool:
         """Poll `holds` until it is true or the deadline has passed; tells which (true: it holds)."""
         return bool(self.wait_for(lambda: holds() or None, every_s))
-
 
     def wait_for(self, get: Callable[[], Optional[T]], every_s: float = 0.005) -> Optional[T]:
         """Poll `get` until it gives something, and give that; None when the deadline passed first."""

@@ -42,6 +42,12 @@ def staged_name(path: Path) -> Path:
     return path.parent / (".%s.%d%s" % (path.name, os.getpid(), STAGED_SUFFIX))
 
 
+def remove_staged(directory: Path, prefix: str) -> None:
+    """Remove what killed processes had staged for files whose names begin so. For those whose lock keeps others out."""
+    for staged in directory.glob(".%s*%s" % (prefix, STAGED_SUFFIX)):
+        remove_if_there(staged)
+
+
 def read_start(fd: int, size_bytes: int) -> Iterator[bytes]:
     """The first `size_bytes` of an open file, block by block. The file position is neither used nor moved."""
     done = 0

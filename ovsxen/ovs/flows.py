@@ -28,6 +28,7 @@ from ovsxen.ovs.management import Flow
 COOKIE = 0x6f767378656e
 """The letters "ovsxen"."""
 
+FILE_PREFIX = "ovsxen-flows."
 OURS = "cookie=%#x/-1" % COOKIE
 VERSIONS = "OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15"
 """A controller may have had the bridge allow only one of them (Bridge.protocols)."""
@@ -63,12 +64,13 @@ def add_flows(paths: Paths, bridge: str, flows: Tuple[Flow, ...], within_s: floa
     Raises FlowRefused (those before the refused one may be there), NoAnswer, AdministratorError.
     """
     texts = tuple(_text(flow) for flow in flows)
-    path = paths.rundir / ("ovsxen-flows.%d" % os.getpid())  # proc.run gives a program no stdin, and this is one run
+    path = paths.rundir / (FILE_PREFIX + str(os.getpid()))  # proc.run gives a program no stdin, and this is one run
     try:
         files.write_file(path, [("cookie=%#x,%s\n" % (COOKIE, text)).encode() for text in texts], 0o600, durable=False)
         _run(paths, bridge, ("add-flows",), (str(path),), within_s, texts)
     except OSError as error:
-        raise AdministratorError("cannot write %s (%s)" % (path, error.strerror), "make room in it") from error
+        raise AdministratorError("cannot write %s (%s)" % (path, error.strerror),
+                                 "make room in %s, or have it writable" % path.parent) from error
     finally:
         files.remove_if_there(path)
 
@@ -78,6 +80,13 @@ def has_flows(paths: Paths, bridge: str, flows: Tuple[Flow, ...], within_s: floa
     said = _run(paths, bridge, ("--no-stats", "--no-names", "dump-flows"), (OURS,), within_s)
     seen = {_seen(*line.split(" actions=", 1)) for line in said.splitlines() if " actions=" in line}
     return all(_seen("priority=0,%s" % flow.match, flow.actions) in seen for flow in flows)
+
+
+def remove_leftovers(paths: Paths) -> None:
+    """Files of processes that were killed while they added flows; only one at a time may."""
+    files.remove_staged(paths.rundir, FILE_PREFIX)
+    for path in paths.rundir.glob(FILE_PREFIX + "*"):
+        files.remove_if_there(path)
 
 
 def remove_flows(paths: Paths, bridge: str, within_s: float) -> None:

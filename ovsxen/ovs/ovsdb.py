@@ -6,7 +6,7 @@ applied by another, which fails when the row is no longer as it was read.
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, TypeVar
 
 from ovsxen.errors import AdministratorError, NoAnswer, Refused
 from ovsxen.ovs import dbtool
@@ -16,6 +16,8 @@ SCALARS = ("ovs_version", "db_version", "system_type", "system_version")
 MAPS = ("external_ids", "other_config")
 COUNTERS = ("next_cfg",)
 TIMED_OUT = "timed out"
+ATTEMPTS = 5
+T = TypeVar("T")
 
 
 class SwitchRow(NamedTuple):
@@ -85,8 +87,28 @@ def apply(connection: Connection, switch: Switch, changes: Changes, within_s: fl
 
     Raises Changed, NoAnswer (it may have been written or not), Refused, AdministratorError (the disk).
     """
+    return commit(connection, _operations(switch, changes), within_s)
+
+
+def until_unchanged(attempt: Callable[[], T]) -> T:
+    """Read, decide and write again while somebody else writes in between, as XAPI does at boot. Raises NoAnswer."""
+    for _ in range(ATTEMPTS):
+        try:
+            return attempt()
+        except Changed:
+            continue
+    raise NoAnswer("somebody else changed the database each of the %d times that it was to be written" % ATTEMPTS,
+                   "do it again")
+
+
+def commit(connection: Connection, operations: List[Dict[str, Any]], within_s: float) -> int:
+    """Do the operations, as one transaction that has reached the disk; gives next_cfg as it is then.
+
+    A `wait` in it that finds something else fails the whole. Raises as `apply` does.
+    """
+    ends = [_operation("select", columns=["next_cfg"]), {"op": "commit", "durable": True}]
     try:
-        results = transact(connection, _operations(switch, changes), within_s)
+        results = transact(connection, operations + ends, within_s)
     except TransactionRefused as refused:
         if refused.error == TIMED_OUT:
             raise Changed(refused.problem) from refused
@@ -107,7 +129,7 @@ def wait_configured(connection: Connection, next_cfg: int, within_s: float) -> b
 
 
 def _operations(switch: Switch, changes: Changes) -> List[Dict[str, Any]]:
-    """The transaction: unchanged since the read, then the changes, then the counter read back, then the disk."""
+    """Unchanged since the read, then the changes."""
     operations: List[Dict[str, Any]] = []
     if switch.row is None:
         operations.append(_wait(0, [], []))
@@ -130,7 +152,7 @@ def _operations(switch: Switch, changes: Changes) -> List[Dict[str, Any]]:
         mutations.append(["next_cfg", "+=", 1])
     if mutations:
         operations.append(_operation("mutate", mutations=mutations))
-    return operations + [_operation("select", columns=["next_cfg"]), {"op": "commit", "durable": True}]
+    return operations
 
 
 def _operation(kind: str, **members: Any) -> Dict[str, Any]:
@@ -152,7 +174,7 @@ def transact(connection: Connection, operations: List[Dict[str, Any]], within_s:
         if isinstance(result, dict) and "error" in result:
             text = "%s refused the transaction (%s: %s)" % (connection.peer, result["error"], result.get("details", ""))
             if result["error"] in ("I/O error", "resources exhausted"):
-                raise AdministratorError(text, "make room on the disk that conf.db is on, then start again")
+                raise AdministratorError(text, "make room on the disk that conf.db is on, then do it again")
             raise TransactionRefused(text, result["error"])
     return list(results)
 

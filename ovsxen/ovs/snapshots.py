@@ -1,20 +1,23 @@
-"""What a reset cleared, kept beside conf.db as reset-NNNNNN.json until it is brought back or five newer ones exist.
+"""What a reset cleared, kept beside conf.db as reset-NNNNNN.json, once brought back as .undone; the newest five stay.
 
-A snapshot is written before the transaction that clears. One whose transaction never happened brings nothing back,
-since nothing is missing; so whoever is killed in between leaves nothing wrong.
+A snapshot is written before the transaction that clears. Who is killed in between leaves one that brings nothing back,
+since nothing is missing.
 """
 
 import json
 import re
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
-from ovsxen.errors import AdministratorError
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import clock, files
+from ovsxen.ovs.ovsdb import Changed
 from ovsxen.ovs.tables import Change, Numbers, Refs, Row, Snapshot, Value
 
 SCHEMA = 1
-NAME = re.compile(r"reset-([0-9]{6})\.json")
+PREFIX = "reset-"
+NAME = re.compile(PREFIX + r"([0-9]{6})\.(json|undone)")
 KEPT = 5
 LARGEST_BYTES = 64 << 20
 
@@ -27,26 +30,45 @@ class Saved(NamedTuple):
     snapshot: Snapshot
 
 
-def save(directory: Path, snapshot: Snapshot) -> Path:
-    """Write a snapshot as the newest, and remove the oldest beyond those kept. Raises OSError."""
+@contextmanager
+def saved(directory: Path, snapshot: Snapshot) -> Iterator[Optional[Path]]:
+    """Write a snapshot as the newest, do what clears, and remove the oldest beyond those kept; gives its path, or None
+    where there is nothing in it. Where what clears is known not to have happened, the snapshot goes again.
+
+    Raises AdministratorError where it cannot be written.
+    """
+    if not snapshot.changes:
+        yield None
+        return
     there = _there(directory)
-    path = directory / ("reset-%06d.json" % (there[0][0] + 1 if there else 1))
-    content = {"schema": SCHEMA, "when": clock.wall_clock_text(),
-               "changes": [dict(change._asdict(), was=_as_json(change.was), becomes=_as_json(change.becomes))
-                           for change in snapshot.changes],
-               "rows": [row._asdict() for row in snapshot.rows]}
-    files.write_file(path, [json.dumps(content, indent=1).encode() + b"\n"], 0o600)
+    path = directory / (PREFIX + "%06d.json" % (there[0][0] + 1 if there else 1))
+    try:
+        files.write_file(path, [json.dumps(_content(snapshot), indent=1).encode() + b"\n"], 0o600)
+    except OSError as error:
+        raise AdministratorError("what the reset would clear could not be written to %s (%s), so nothing was reset" % (
+            path, error.strerror), "make room there, or have it writable, and do it again") from error
+    try:
+        yield path
+    except OvsxenError as error:
+        if isinstance(error, Changed) or not isinstance(error, NoAnswer):
+            files.remove_if_there(path)
+        raise
     for _, old in there[KEPT - 1:]:
         files.remove_if_there(old)
-    return path
+
+
+def _content(snapshot: Snapshot) -> Dict[str, Any]:
+    return {"schema": SCHEMA, "when": clock.wall_clock_text(),
+            "changes": [dict(change._asdict(), was=_as_json(change.was), becomes=_as_json(change.becomes))
+                        for change in snapshot.changes],
+            "rows": [row._asdict() for row in snapshot.rows]}
 
 
 def read_newest(directory: Path) -> Optional[Saved]:
     """The newest snapshot; None without any. Raises AdministratorError for one that cannot be read."""
-    there = _there(directory)
-    if not there:
+    path = next((path for _, path in _there(directory) if path.suffix == ".json"), None)
+    if path is None:
         return None
-    path = there[0][1]
     try:
         content = json.loads(files.read_small(path, LARGEST_BYTES).decode())
         if content["schema"] != SCHEMA:
@@ -61,14 +83,14 @@ def read_newest(directory: Path) -> Optional[Saved]:
 
 
 def forget(saved: Saved) -> None:
-    """Take a snapshot that was brought back out of the row; its content stays, under another name."""
+    """Take a snapshot that was brought back out of the row; its content stays, under another name. Raises OSError."""
     saved.path.rename(saved.path.with_suffix(".undone"))
     files.sync_directory(saved.path.parent)
 
 
 def _there(directory: Path) -> Tuple[Tuple[int, Path], ...]:
-    """Numbers and paths, the newest first."""
-    found = ((NAME.fullmatch(path.name), path) for path in directory.glob("reset-*.json"))
+    """Numbers and paths of all snapshots, also of those that were brought back, the newest first."""
+    found = ((NAME.fullmatch(path.name), path) for path in directory.glob(PREFIX + "*"))
     return tuple(sorted(((int(match.group(1)), path) for match, path in found if match), reverse=True))
 
 

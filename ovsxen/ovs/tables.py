@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 
 from ovsxen.errors import Refused
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.ovsdb import TIMED_OUT, Changed, TransactionRefused, as_map, transact
+from ovsxen.ovs.ovsdb import as_map, commit, transact
 
 T = TypeVar("T")
 ROOT = "Open_vSwitch"
@@ -16,9 +16,9 @@ KEPT_KEY = "ovsxen-keep"
 """A Manager with external_ids:ovsxen-keep=true is the administrator's: an update neither removes nor counts it."""
 
 EPHEMERAL = ("_uuid", "_version", "status", "statistics", "is_connected", "role")
-LEFTOVER_TABLES = ("Controller", "Mirror", "NetFlow", "sFlow", "IPFIX", "Manager", "SSL")
+RESETTABLE_TABLES = ("Controller", "Mirror", "NetFlow", "sFlow", "IPFIX", "Manager", "SSL")
 
-INTERFACE_COLUMNS = ["name", "ingress_policing_rate", "ingress_policing_burst", "ofport", "mac_in_use"]
+INTERFACE_COLUMNS = ["name", "ingress_policing_rate", "ingress_policing_burst", "ofport", "mac", "mac_in_use"]
 
 
 class Refs(NamedTuple):
@@ -85,10 +85,9 @@ class VlanBridge(NamedTuple):
 
 
 class Configuration(NamedTuple):
-    """What an update decides about, except what a reset finds (Leftovers)."""
+    """What an update decides about, except what a reset finds (Resettable)."""
 
     root: str
-    next_cfg: int
     bridge_refs: Refs
     manager_refs: Refs
     ssl_ref: Refs
@@ -115,6 +114,7 @@ class Interface(NamedTuple):
     ingress_policing_rate: int
     ingress_policing_burst: int
     ofport: int = 0
+    mac: str = ""
     mac_in_use: str = ""
 
 
@@ -126,7 +126,7 @@ class Row(NamedTuple):
     columns: Dict[str, Any]
 
 
-class Leftovers(NamedTuple):
+class Resettable(NamedTuple):
     """What only a reset looks at: every port and interface, and the rows of the tables that it empties."""
 
     ports: Tuple[Port, ...] = ()
@@ -211,7 +211,7 @@ def read_configuration(connection: Connection, within_s: float) -> Configuration
     """A snapshot. It grows with the bridges, not with their ports. Raises NoAnswer, Refused, AdministratorError."""
     bridge_columns = [name for name in Bridge._fields if name != "uuid"]
     results = transact(connection, [
-        _select(ROOT, ["next_cfg", "bridges", "manager_options", "ssl"]),
+        _select(ROOT, ["bridges", "manager_options", "ssl"]),
         _select("Manager", ["target", "external_ids"]),
         _select("SSL", list(Ssl._fields)),
         _select("Bridge", bridge_columns),
@@ -219,13 +219,13 @@ def read_configuration(connection: Connection, within_s: float) -> Configuration
     return _parsed(_configuration_from, results)
 
 
-def read_leftovers(connection: Connection, within_s: float) -> Leftovers:
+def read_resettable(connection: Connection, within_s: float) -> Resettable:
     """What a reset looks at. It grows with the ports. Raises NoAnswer, Refused, AdministratorError."""
     results = transact(connection, [
         _select("Port", ["name", "interfaces", "other_config"]),
         _select("Interface", INTERFACE_COLUMNS),
-    ] + [{"op": "select", "table": table, "where": []} for table in LEFTOVER_TABLES], within_s)
-    return _parsed(_leftovers_from, results)
+    ] + [{"op": "select", "table": table, "where": []} for table in RESETTABLE_TABLES], within_s)
+    return _parsed(_resettable_from, results)
 
 
 def read_interfaces(connection: Connection, names: Tuple[str, ...], within_s: float) -> Tuple[Interface, ...]:
@@ -235,21 +235,15 @@ def read_interfaces(connection: Connection, names: Tuple[str, ...], within_s: fl
     return _parsed(lambda tables: tuple(_interface_from(row) for table in tables for row in table), results)
 
 
-def apply(connection: Connection, configuration: Configuration, edit: Edit, within_s: float) -> int:
+def apply(connection: Connection, edit: Edit, within_s: float) -> int:
     """Write an edit in one transaction that has reached the disk; gives next_cfg as it is then.
 
     Raises Changed, NoAnswer (it may have been written or not), Refused, AdministratorError (the disk).
     """
-    try:
-        results = transact(connection, _operations(configuration, edit), within_s)
-    except TransactionRefused as refused:
-        if refused.error == TIMED_OUT:
-            raise Changed(refused.problem) from refused
-        raise
-    return int(results[-2]["rows"][0]["next_cfg"])
+    return commit(connection, _operations(edit), within_s)
 
 
-def _operations(configuration: Configuration, edit: Edit) -> List[Dict[str, Any]]:
+def _operations(edit: Edit) -> List[Dict[str, Any]]:
     rows: Dict[Tuple[str, str], List[Change]] = {}
     for change in edit.expected + edit.changes:
         rows.setdefault((change.table, change.uuid), []).append(change)
@@ -261,11 +255,7 @@ def _operations(configuration: Configuration, edit: Edit) -> List[Dict[str, Any]
         written = {change.column: _wire(change.becomes) for change in changes if change.was != change.becomes}
         if written:
             operations.append({"op": "update", "table": table, "where": _is(uuid), "row": written})
-    where = _is(configuration.root)
-    return operations + [
-        {"op": "mutate", "table": ROOT, "where": where, "mutations": [["next_cfg", "+=", 1]]},
-        {"op": "select", "table": ROOT, "where": where, "columns": ["next_cfg"]},
-        {"op": "commit", "durable": True}]
+    return operations + [{"op": "mutate", "table": ROOT, "where": [], "mutations": [["next_cfg", "+=", 1]]}]
 
 
 def _wait(table: str, uuid: str, changes: List[Change]) -> Dict[str, Any]:
@@ -295,7 +285,7 @@ def _wire(value: Any) -> Any:
                         for uuid in value.uuids]]
     if isinstance(value, Numbers):
         return ["set", list(value.numbers)]
-    return ["set", []] if value == "" and not isinstance(value, bool) else value
+    return ["set", []] if value == "" else value
 
 
 def _parsed(parse: Callable[[List[Any]], T], results: List[Any]) -> T:
@@ -312,7 +302,7 @@ def _configuration_from(tables: List[List[Dict[str, Any]]]) -> Configuration:
     root, managers, ssl, bridges, fake = tables[0][0], tables[1], tables[2], tables[3], tables[4]
     parents = {port: row["name"] for row in bridges for port in _refs(row["ports"]).uuids}
     return Configuration(
-        root=root["_uuid"][1], next_cfg=root["next_cfg"], bridge_refs=_refs(root["bridges"]),
+        root=root["_uuid"][1], bridge_refs=_refs(root["bridges"]),
         manager_refs=_refs(root["manager_options"]), ssl_ref=_refs(root["ssl"]),
         managers=tuple(sorted(Manager(row["_uuid"][1], row["target"], dict(row["external_ids"][1]))
                               for row in managers)),
@@ -325,7 +315,7 @@ def _configuration_from(tables: List[List[Dict[str, Any]]]) -> Configuration:
 def _bridge_from(row: Dict[str, Any]) -> Bridge:
     return Bridge(
         uuid=row["_uuid"][1], name=row["name"], ports=_refs(row["ports"]), external_ids=dict(row["external_ids"][1]),
-        fail_mode=row["fail_mode"] if isinstance(row["fail_mode"], str) else "",
+        fail_mode=_text(row["fail_mode"]),
         other_config=dict(row["other_config"][1]), controller=_refs(row["controller"]), mirrors=_refs(row["mirrors"]),
         netflow=_refs(row["netflow"]), sflow=_refs(row["sflow"]), ipfix=_refs(row["ipfix"]),
         flood_vlans=Numbers(tuple(sorted(_atoms(row["flood_vlans"])))))
@@ -333,20 +323,25 @@ def _bridge_from(row: Dict[str, Any]) -> Bridge:
 
 def _interface_from(row: Dict[str, Any]) -> Interface:
     return Interface(row["_uuid"][1], row["name"], row["ingress_policing_rate"], row["ingress_policing_burst"],
-                     max(0, _number(row["ofport"])), row["mac_in_use"] if isinstance(row["mac_in_use"], str) else "")
+                     max(0, _number(row["ofport"])), _text(row["mac"]), _text(row["mac_in_use"]))
 
 
-def _leftovers_from(tables: List[List[Dict[str, Any]]]) -> Leftovers:
+def _resettable_from(tables: List[List[Dict[str, Any]]]) -> Resettable:
     ports = tuple(sorted((Port(row["_uuid"][1], row["name"], _refs(row["interfaces"]), dict(row["other_config"][1]))
                           for row in tables[0]), key=lambda port: port.name))
     interfaces = tuple(sorted(map(_interface_from, tables[1])))
     rows = tuple(Row(table, row["_uuid"][1], {name: value for name, value in row.items() if name not in EPHEMERAL})
-                 for table, found in zip(LEFTOVER_TABLES, tables[2:]) for row in found)
-    return Leftovers(ports, interfaces, rows)
+                 for table, found in zip(RESETTABLE_TABLES, tables[2:]) for row in found)
+    return Resettable(ports, interfaces, rows)
 
 
 def _refs(value: Any) -> Refs:
     return Refs(tuple(sorted(atom[1] for atom in _atoms(value))))
+
+
+def _text(value: Any) -> str:
+    """A text that may be unset, which is ""."""
+    return value if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> int:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
-from ovsxen.errors import EXIT_FAILED, OvsxenError, UsageError
+from ovsxen.errors import EXIT_FAILED, NoAnswer, OvsxenError, UsageError
 from ovsxen.host import files, proc
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, Paths, longest_socket_path, paths_under
@@ -79,6 +79,8 @@ def _serving_xapi(paths: Paths, networks: int) -> Iterator[None]:
     child = subprocess.Popen(argv, env=environment(paths), stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         Deadline(WITHIN_S).wait_until(lambda: _xapi_answers(paths) or child.poll() is not None, every_s=0.02)
+        if not _xapi_answers(paths):
+            raise NoAnswer("the sandbox's XAPI does not answer at %s" % paths.xapi_socket, "report this")
         yield
     finally:
         child.terminate()

@@ -113,6 +113,16 @@ class SdnController(NamedTuple):
     port: int
 
 
+class Devices(NamedTuple):
+    """What XAPI has of the devices of this host and of the pool's others, and which host this is."""
+
+    host_ref: str
+    pifs: Tuple[Pif, ...]
+    bonds: Tuple[Bond, ...]
+    vlans: Tuple[Vlan, ...]
+    tunnels: Tuple[Tunnel, ...]
+
+
 class _Record(NamedTuple):
     """A record as XAPI gave it."""
 
@@ -204,6 +214,12 @@ def read_host_ref(xapi: "Xapi", uuid: str) -> str:
     if not isinstance(ref, str):
         raise Refused("XAPI gave %s, and not a ref, for the host %s" % (ascii(ref)[:80], ascii(uuid)), REMEDY)
     return ref
+
+
+def read_devices(xapi: "Xapi", host_uuid: str) -> Devices:
+    """One call for each class, and one for the host."""
+    return Devices(read_host_ref(xapi, host_uuid), read_pifs(xapi), read_bonds(xapi), read_vlans(xapi),
+                   read_tunnels(xapi))
 
 
 def parse_pools(records: Records) -> Tuple[Pool, ...]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Callable, NamedTuple, Tuple
 
-from bench import update, update_costs, update_report
-from bench.update import Site
+from bench import update_costs, update_report, update_site
 from bench.update_report import Kind, Measured, Round
+from bench.update_site import Site
 
 
 class Size(NamedTuple):
@@ -33,7 +33,7 @@ def compare(directory: Path, sizes: Tuple[Size, ...], say: Callable[[str], None]
     say(HEAD)
     table: Tuple[Measured, ...] = ()
     for size in sizes:
-        with update.making_site(directory, size.bridges) as site:
+        with update_site.making_site(directory, size.bridges) as site:
             table += (measure(site, size),)
         say(update_report.as_rows(table[-1]))
     left_out = ", ".join(str(size.bridges) for size in sizes if not size.compared)
@@ -45,7 +45,7 @@ def measure(site: Site, size: Size) -> Measured:
     """All rounds of a size, each beginning with another kind; before them, for byte code and page cache, the runs that
     count child processes.
     """
-    counts = [update.count_children(site, networkd=networkd) for networkd in (True, False)]
+    counts = [update_site.count_children(site, networkd=networkd) for networkd in (True, False)]
     known = [count for count in counts if count is not None]
     kinds = (measure_networkd, measure_dbcache, measure_sequence)
     rounds = []
@@ -58,29 +58,29 @@ def measure(site: Site, size: Size) -> Measured:
 
 
 def measure_networkd(site: Site, size: Size) -> Kind:
-    update.set_back(site, networkd=True)
+    update_site.set_back(site, networkd=True)
     return _measure_plugin(site, size)
 
 
 def measure_dbcache(site: Site, size: Size) -> Kind:
-    update.set_back(site, networkd=False)
+    update_site.set_back(site, networkd=False)
     return _measure_plugin(site, size)
 
 
 def _measure_plugin(site: Site, size: Size) -> Kind:
-    first = update.first_update(site)
-    return Kind((first,), tuple(update.unchanged_update(site) for _ in range(size.unchanged_per_round)))
+    first = update_site.first_update(site)
+    return Kind((first,), tuple(update_site.unchanged_update(site) for _ in range(size.unchanged_per_round)))
 
 
 def measure_sequence(site: Site, size: Size) -> Kind:
     if not size.compared:
         return Kind((), ())
-    update.set_back(site, networkd=True)
-    first = update.first_sequence(site)
-    return Kind((first,), (update.unchanged_sequence(site),))
+    update_site.set_back(site, networkd=True)
+    first = update_site.first_sequence(site)
+    return Kind((first,), (update_site.unchanged_sequence(site),))
 
 
 def profile(directory: Path) -> str:
-    with update.making_site(directory, PROFILED_BRIDGES) as site:
+    with update_site.making_site(directory, PROFILED_BRIDGES) as site:
         return "An update without a change, %d bridges, with networkd.db:\n%s" % (
             PROFILED_BRIDGES, update_costs.profile(site))
