@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import secure
 from ovsxen.errors import AdministratorError, OvsxenError, Refused, SwitchRefused
+from ovsxen.host.inventory import read_inventory
 from ovsxen.job import DATABASE_WITHIN_S, Job
 from ovsxen.ovs import daemons, ovsdb, tables
 from ovsxen.ovs.daemons import VSWITCHD
@@ -60,6 +61,10 @@ def _find_watched(job: Job, xapi: Xapi, wanted: Wanted, switch: Configuration, p
     """Raises Refused where the bridge is not known, and whatever XAPI raises."""
     interface = secure.find_management(wanted.networks, job.devices(xapi))
     if interface is None:
+        named = read_inventory(job.paths.inventory).management_interface
+        if named:
+            raise Refused("XAPI knows no management interface of this host, and %s names %s" % (
+                job.paths.inventory, named), "look at `xe pif-list management=true`, then run `ovsxen update`")
         return None
     bridge = secure.bridge_of(interface, switch)
     if bridge not in planned.needs_flows:
@@ -97,6 +102,14 @@ def _replace(job: Job, guard: Guard) -> None:
     except OvsxenError:
         lift_guard(job, guard)
         raise
+
+
+def keep_if_needed(job: Job, guard: Optional[Guard], planned: Plan) -> Optional[Guard]:
+    """The guard, where a newer plan still writes to its bridge; else its flows go again."""
+    if guard is not None and not written_to(guard.bridge, planned):
+        lift_guard(job, guard)
+        return None
+    return guard
 
 
 def lift_guard(job: Job, guard: Optional[Guard]) -> None:

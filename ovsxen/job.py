@@ -8,7 +8,7 @@ from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
-from ovsxen.ovs.daemons import OVSDB_SERVER
+from ovsxen.ovs.daemons import OVSDB_SERVER, State
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.plan import NO_CHANGE
 from ovsxen.sequence import Host
@@ -17,6 +17,7 @@ from ovsxen.xapi.session import Xapi
 
 BUDGET_S = 30.0
 DATABASE_WITHIN_S = 8.0
+RESTARTED_WITHIN_S = 3.0  # one that does not run may be about to
 DRY_RUN = "Nothing was changed, this is a dry run. The answer would be: "
 
 
@@ -63,5 +64,6 @@ def _host_uuid(paths: Paths) -> str:
 
 def open_database(paths: Paths, deadline: Deadline) -> Connection:
     """A connection to the host's database server. Raises NoAnswer, NotPermitted, AdministratorError."""
-    label = daemons.find(paths, OVSDB_SERVER).label
-    return Connection(paths.db_sock, label, deadline.at_most_s(DATABASE_WITHIN_S))
+    server = daemons.find(paths, OVSDB_SERVER)
+    within_s = DATABASE_WITHIN_S if server.state is State.RUNNING else RESTARTED_WITHIN_S
+    return Connection(paths.db_sock, server.label, deadline.at_most_s(within_s))

@@ -19,7 +19,7 @@ from ovsxen.plan_reset import HWADDR
 from ovsxen.xapi.records import Devices, Network
 
 ANSWER_WITHIN_S = 5.0
-PORTS_WITHIN_S = 5.0
+PORTS_WITHIN_S = 10.0  # ovs-vswitchd waits up to 8 s before it connects again
 NO_IPV6 = "None"
 
 
@@ -65,17 +65,8 @@ def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
 def wait_for_guard(connection: Connection, management: ManagementInterface, switch: Configuration,
                deadline: Deadline) -> Guard:
     """The flows that the management traffic needs, as soon as all its ports are known. Raises Refused, NoAnswer."""
-    tag = next((vlan.tag for vlan in switch.vlan_bridges if vlan.name == management.name), 0)
-    names = (management.name,) + management.devices
-
-    def look() -> Optional[Tuple[Interface, ...]]:
-        found = {one.name: one for one in read_interfaces(connection, names, deadline.at_most_s(ANSWER_WITHIN_S))}
-        known = tuple(found[name] for name in names if name in found and found[name].ofport > 0)
-        return known if len(known) == len(names) and known[0].mac_in_use else None
-
-    within = Deadline(min(PORTS_WITHIN_S, deadline.remaining_s()), deadline.clock)
-    interfaces = within.wait_for(look, every_s=0.1) if management.devices else None
-    if interfaces is None:
+    interfaces = _wait_for_ports(connection, management, deadline)
+    if not interfaces:
         raise Refused("the OpenFlow ports of its management interface %s (on %s) are not known" % (
             management.name, ", ".join(management.devices) or "no device"),
                       "look at `ovs-vsctl show`, and run `ovsxen update` when they are there")
@@ -83,7 +74,23 @@ def wait_for_guard(connection: Connection, management: ManagementInterface, swit
     local = LOCAL if bridge == management.name else interfaces[0].ofport
     members = tuple(one.ofport for one in interfaces[1:])
     mac = _mac_of(interfaces[0], bridge, switch)
+    tag = next((vlan.tag for vlan in switch.vlan_bridges if vlan.name == management.name), 0)
     return Guard(bridge, flows_for(ManagementPath(bridge, mac, local, members, tag, management.ipv6)))
+
+
+def _wait_for_ports(connection: Connection, management: ManagementInterface,
+                    deadline: Deadline) -> Tuple[Interface, ...]:
+    """The interface and its devices, as soon as all have ports; none where one is not even in the database."""
+    names = (management.name,) + management.devices
+
+    def look() -> Optional[Tuple[Interface, ...]]:
+        found = {one.name: one for one in read_interfaces(connection, names, deadline.at_most_s(ANSWER_WITHIN_S))}
+        if not management.devices or len(found) < len(names):
+            return ()
+        known = tuple(found[name] for name in names if found[name].ofport > 0)
+        return known if len(known) == len(names) and known[0].mac_in_use else None
+
+    return Deadline(deadline.at_most_s(PORTS_WITHIN_S), deadline.clock).wait_for(look, every_s=0.1) or ()
 
 
 def _mac_of(interface: Interface, bridge: str, switch: Configuration) -> str:

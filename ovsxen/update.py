@@ -4,6 +4,7 @@ XAPI has no deadline for its plugins, and nobody sees what they answer; so the w
 it is kept for `ovsxen status`. A read that failed leaves the switch as it is.
 """
 
+from pathlib import Path
 from typing import Dict, Optional, Tuple
 
 from ovsxen import guards, trust
@@ -18,7 +19,7 @@ from ovsxen.job import BUDGET_S, DATABASE_WITHIN_S, Job, open_database
 from ovsxen.ovs import daemons, flows, ovsdb, snapshots, tables
 from ovsxen.ovs.daemons import VSWITCHD, State
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.tables import Configuration, Snapshot
+from ovsxen.ovs.tables import Configuration, Resettable, Snapshot
 from ovsxen.ovs.targets import DEFAULT_PORT, Target
 from ovsxen.plan import FAIL_MODE, NO_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.secure import Guard
@@ -26,7 +27,7 @@ from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 from ovsxen.xapi import dbcache, records
 from ovsxen.xapi.session import Xapi, connect
 
-CONFIRM_WITHIN_S = 5.0
+CONFIRM_WITHIN_S = 10.0  # ovs-vswitchd waits up to 8 s before it connects again
 FIREWALL_WITHIN_S = 5.0
 RECONFIGURE_WITHIN_S = 20.0
 PASSES = 6
@@ -168,16 +169,13 @@ def _not_written(error: OvsxenError) -> SwitchRefused:
 
 def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
     """One look and, where it finds a difference, one transaction; gives the switch where it found none."""
-    within_s = job.deadline.at_most_s(DATABASE_WITHIN_S)
     with open_database(job.paths, job.deadline) as connection:
-        switch = tables.read_configuration(connection, within_s)
-        resets = must_reset(wanted, switch, job.settings.emer_reset)
-        resettable = tables.read_resettable(connection, within_s) if resets else None
-        planned = plan(wanted, switch, job.held, resettable)
+        switch, resettable, planned = _look(job, connection, wanted)
         trust.prepare_files(job.paths, wanted, switch, planned, dry_run=job.dry_run)
         guard = guards.place_guard(job, xapi, connection, wanted, switch, planned)
-        if job.held:
-            planned = plan(wanted, switch, job.held, resettable)
+        if guard is not None or job.held:  # ovs-ofctl has taken its time: who writes often would always come before us
+            switch, resettable, planned = _look(job, connection, wanted)
+            guard = guards.keep_if_needed(job, guard, planned)
         for note in planned.notes:
             job.note(note)
         if job.dry_run:
@@ -193,10 +191,20 @@ def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
     return None
 
 
+def _look(job: Job, connection: Connection, wanted: Wanted) -> Tuple[Configuration, Optional[Resettable], Plan]:
+    """Read what there is, and what a reset would find where there must be one, and plan."""
+    within_s = job.deadline.at_most_s(DATABASE_WITHIN_S)
+    switch = tables.read_configuration(connection, within_s)
+    resets = must_reset(wanted, switch, job.settings.emer_reset)
+    resettable = tables.read_resettable(connection, within_s) if resets else None
+    return switch, resettable, plan(wanted, switch, job.held, resettable)
+
+
 def _commit(job: Job, connection: Connection, planned: Plan, cleared: Snapshot, guard: Optional[Guard]) -> int:
     """Write down what a reset clears, then write; gives next_cfg. Where it is known not to have happened, what was
     prepared for it goes again.
     """
+    path = None
     try:
         with snapshots.saved(job.paths.dbdir, cleared) as path:
             next_cfg = tables.apply(connection, planned.edit, job.deadline.at_most_s(DATABASE_WITHIN_S))
@@ -204,13 +212,18 @@ def _commit(job: Job, connection: Connection, planned: Plan, cleared: Snapshot, 
         guards.lift_guard(job, guard)
         raise
     except NoAnswer as error:
+        _tell_snapshot(job, path)
         raise MaybeWritten(error, planned) from error
     except OvsxenError as error:
         guards.lift_guard(job, guard)
         raise _not_written(error) from error
+    _tell_snapshot(job, path)
+    return next_cfg
+
+
+def _tell_snapshot(job: Job, path: Optional[Path]) -> None:
     if path is not None:
         job.note("what the reset cleared is in %s: `ovsxen emergency-reset --undo` brings it back" % path)
-    return next_cfg
 
 
 def _tell(job: Job, planned: Plan) -> None:

@@ -23,7 +23,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "secure": ("errors", "host", "ovs", "plan_reset", "xapi"),
     "job": ("answer", "errors", "host", "ovs", "plan", "sequence", "xapi"),
     "trust": ("errors", "host", "job", "ovs", "plan", "sequence"),
-    "guards": ("errors", "job", "ovs", "plan", "plan_reset", "secure", "xapi"),
+    "guards": ("errors", "host", "job", "ovs", "plan", "plan_reset", "secure", "xapi"),
     "emergency": ("answer", "errors", "gate", "host", "job", "ovs", "plan_reset", "sequence"),
     "update": ("answer", "errors", "gate", "guards", "host", "job", "ovs", "plan", "secure", "sequence", "trust",
                "xapi"),

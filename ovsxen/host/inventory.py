@@ -9,12 +9,16 @@ from ovsxen.host.assignments import BYTE_ORDER_MARK, parse_assignments, read_tex
 
 
 class Inventory(NamedTuple):
-    """What /etc/xensource-inventory says. An empty string is a key that is missing; `problems` then says so."""
+    """What /etc/xensource-inventory says. An empty string is a key that is missing; `problems` then says so.
+
+    `management_interface`: the bridge that this host is managed by; one of a VLAN has the VLAN's. Some hosts have none.
+    """
 
     uuid: str
     brand: str
     version: str
     problems: Tuple[str, ...]
+    management_interface: str = ""
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -32,7 +36,8 @@ def read_inventory(path: Path) -> Inventory:
     uuid, brand, release, build = (read.values.get(key, "").strip() for key in keys)
     missing = tuple("%s has no %s: add it and run `ovsxen reload`" % (path, key)
                     for key, value in zip(keys, (uuid, brand, release, build)) if not value)
-    return Inventory(uuid, brand, "-".join(filter(None, (release, build))), read.problems + missing)
+    return Inventory(uuid, brand, "-".join(filter(None, (release, build))), read.problems + missing,
+                     read.values.get("MANAGEMENT_INTERFACE", "").strip())
 
 
 class Backend(Enum):

@@ -11,7 +11,7 @@ from ovsxen.sandbox.contents import INSTALLATION_UUID, INVENTORY
 def test_an_inventory_gives_uuid_brand_and_version_with_build(tmp_path: Path) -> None:
     (tmp_path / "i").write_text(INVENTORY)
     read = read_inventory(tmp_path / "i")
-    assert read == (INSTALLATION_UUID, "XCP-ng", "8.3.0-cloud", ())
+    assert tuple(read) == (INSTALLATION_UUID, "XCP-ng", "8.3.0-cloud", (), "xenbr0")
 
 
 def test_a_missing_inventory_is_a_problem_that_names_the_file(tmp_path: Path) -> None:
