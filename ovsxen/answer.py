@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import OvsxenError
-from ovsxen.host import clock, files
+from ovsxen.host import files
 
 SCHEMA = 1
 SHOWN_NOTES = 8
@@ -46,22 +46,21 @@ class Failed(Exception):
 class UpdateReport(NamedTuple):
     """The last update: when (UTC), what came of it, and the error that it ended with, or "".
 
-    `put_back`: bridges whose management flows did not stay when they turned secure, each with the pid of the
-    ovs-vswitchd that it was; while that one runs, it is not tried again.
+    `problems`: those of the notes that mean that something is not as it should be. `put_back`: bridges whose management
+    flows did not stay when they turned secure, each with the pid of the ovs-vswitchd that it was; while that one runs,
+    it is not tried again. `owed`: bridges that a reset left out because they were held.
     """
 
     when: str
     answer: Answer
-    error: str
-    put_back: Dict[str, int]
+    error: str = ""
+    problems: Tuple[str, ...] = ()
+    put_back: Dict[str, int] = {}
+    owed: Tuple[str, ...] = ()
 
     def as_json(self) -> Dict[str, Any]:
-        return dict(self.answer.as_json(), schema=SCHEMA, when=self.when, error=self.error, put_back=self.put_back)
-
-
-def report_now(answer: Answer, error: str, put_back: Dict[str, int]) -> UpdateReport:
-    """A report of this moment."""
-    return UpdateReport(clock.wall_clock_text(), answer, error, put_back)
+        return dict(self.answer.as_json(), schema=SCHEMA, when=self.when, error=self.error,
+                    problems=list(self.problems), put_back=self.put_back, owed=list(self.owed))
 
 
 def write_update_report(path: Path, report: UpdateReport) -> None:
@@ -81,7 +80,8 @@ def read_update_report(path: Path) -> Optional[UpdateReport]:
         if text["schema"] != SCHEMA:
             return None
         answer = Answer(str(text["text"]), tuple(map(str, text["changes"])), tuple(map(str, text["notes"])))
-        return UpdateReport(str(text["when"]), answer, str(text["error"]),
-                            {str(bridge): int(pid) for bridge, pid in text["put_back"].items()})
+        return UpdateReport(str(text["when"]), answer, str(text["error"]), tuple(map(str, text["problems"])),
+                            {str(bridge): int(pid) for bridge, pid in text["put_back"].items()},
+                            tuple(map(str, text["owed"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None

@@ -5,10 +5,12 @@ Not to be mixed up with XenServer's emergency network reset, which makes the hos
 
 from typing import Callable, Tuple
 
-from ovsxen.answer import Answer, Failed
-from ovsxen.errors import SwitchRefused
+from ovsxen.answer import Answer, Failed, UpdateReport, read_update_report, write_update_report
+from ovsxen.errors import NoAnswer, SwitchRefused
 from ovsxen.gate import why_disabled
+from ovsxen.host import clock
 from ovsxen.host.clock import Deadline
+from ovsxen.host.inventory import read_inventory
 from ovsxen.job import BUDGET_S, open_database
 from ovsxen.ovs import ovsdb, snapshots, tables
 from ovsxen.ovs.jsonrpc import Connection
@@ -36,7 +38,7 @@ def emergency_reset(host: Host) -> Answer:
         if edit.is_empty:
             return Answer(RESET, notes=("there was nothing to clear",))
         with snapshots.saved(host.paths.dbdir, Snapshot(edit.changes, resettable.rows)) as path:
-            tables.apply(connection, edit, deadline.remaining_s())
+            _apply(connection, edit, deadline)
         return Answer(RESET, _told(edit), (
             "what was cleared is in %s: `ovsxen emergency-reset --undo` brings it back; `ovsxen update` sets the "
             "pool's controller again" % path,))
@@ -54,13 +56,20 @@ def undo_reset(host: Host) -> Answer:
         if found is None:
             return Answer(NOTHING_TO_UNDO)
         switch = tables.read_configuration(connection, deadline.remaining_s())
-        undo = plan_undo(found.snapshot, switch, tables.read_resettable(connection, deadline.remaining_s()))
+        undo = plan_undo(found.snapshot, switch, tables.read_resettable(connection, deadline.remaining_s()),
+                         _management_bridge(host, switch))
         if not undo.edit.is_empty:
-            tables.apply(connection, undo.edit, deadline.remaining_s())
+            _apply(connection, undo.edit, deadline)
         text = BROUGHT_BACK if undo.edit.changes else NOTHING_MISSING
         return Answer(text % found.when, _told(undo.edit), undo.lost + _forget(found))
 
     return _with_database(host, attempt, "brought back")
+
+
+def _management_bridge(host: Host, switch: tables.Configuration) -> str:
+    """The real bridge that this host is managed over, by its inventory; "" where that names none."""
+    name = read_inventory(host.paths.inventory).management_interface
+    return next((vlan.parent for vlan in switch.vlan_bridges if vlan.name == name), name)
 
 
 def _forget(found: snapshots.Saved) -> Tuple[str, ...]:
@@ -72,8 +81,42 @@ def _forget(found: snapshots.Saved) -> Tuple[str, ...]:
     return ()
 
 
+def _apply(connection: Connection, edit: Edit, deadline: Deadline) -> None:
+    try:
+        tables.apply(connection, edit, deadline.remaining_s())
+    except ovsdb.Changed:
+        raise
+    except NoAnswer as error:
+        raise NoAnswer("%s; whether it was done is not known" % error.problem, "do it again") from error
+
+
 def _told(edit: Edit) -> Tuple[str, ...]:
     return tuple(str(change) for change in edit.new_rows + edit.changes)
+
+
+def _attempt(host: Host, attempt: Callable[[Connection, Deadline], Answer], deadline: Deadline) -> Answer:
+    """Where an answer got lost, the switch is looked at again: what was done need not be done again."""
+    for last in (False, True):
+        try:
+            with open_database(host.paths, deadline) as connection:
+                answer = ovsdb.until_unchanged(lambda: attempt(connection, deadline))
+            _report(host, answer)
+            return answer
+        except NoAnswer:
+            if last or deadline.has_passed():
+                raise
+    raise AssertionError("not reached")
+
+
+def _report(host: Host, answer: Answer) -> None:
+    """`ovsxen status` shows the last that was done to the switch. What an update is to remember stays."""
+    before = read_update_report(host.paths.update_report)
+    report = UpdateReport(clock.wall_clock_text(), answer, put_back=before.put_back if before else {},
+                          owed=before.owed if before else ())
+    try:
+        write_update_report(host.paths.update_report, report)
+    except OSError:
+        pass  # it was done, and is told to whoever asked
 
 
 def _with_database(host: Host, attempt: Callable[[Connection, Deadline], Answer], what: str) -> Answer:
@@ -84,8 +127,7 @@ def _with_database(host: Host, attempt: Callable[[Connection, Deadline], Answer]
         if disabled is not None:
             return Answer(DISABLED, notes=(disabled.problem or "network.conf says bridge",))
         with take_update_turn(host.paths):
-            with open_database(host.paths, deadline) as connection:
-                return ovsdb.until_unchanged(lambda: attempt(connection, deadline))
+            return _attempt(host, attempt, deadline)
     except Exception as raised:
         error = explain(raised, "it could not be %s" % what)
         raise Failed(SwitchRefused("VSWITCH_EMER_RESET_FAILURE", ("1",), error), Answer("")) from error

@@ -7,6 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import secure
 from ovsxen.errors import AdministratorError, OvsxenError, Refused, SwitchRefused
+from ovsxen.host import files
 from ovsxen.host.inventory import read_inventory
 from ovsxen.job import DATABASE_WITHIN_S, Job
 from ovsxen.ovs import daemons, ovsdb, tables
@@ -15,7 +16,7 @@ from ovsxen.ovs.flows import FlowRefused
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Change, Configuration, Snapshot
 from ovsxen.plan import Plan, Wanted
-from ovsxen.plan_reset import plan_put_back
+from ovsxen.plan_reset import SECURE, plan_put_back
 from ovsxen.secure import Guard
 from ovsxen.xapi.session import Xapi
 
@@ -88,6 +89,7 @@ def _place(job: Job, connection: Connection, switch: Configuration, watched: Wat
         return guard
     if not secure.is_in_place(job.paths, guard, job.deadline):
         if not job.dry_run:
+            secure.take_away(job.paths, guard.bridge, job.deadline)
             secure.put_in_place(job.paths, guard, job.deadline)
         job.changes.append("management flows of bridge %s" % guard.bridge)
         job.done.append(FLOWS_ADDED)
@@ -97,7 +99,8 @@ def _place(job: Job, connection: Connection, switch: Configuration, watched: Wat
 def _replace(job: Job, guard: Guard) -> None:
     """Also what an update that was killed left, for other ports. Where that fails, none of ours stay."""
     try:
-        secure.take_away(job.paths, guard, job.deadline)
+        _mark(job, guard.bridge)
+        secure.take_away(job.paths, guard.bridge, job.deadline)
         secure.put_in_place(job.paths, guard, job.deadline)
     except OvsxenError:
         lift_guard(job, guard)
@@ -116,9 +119,29 @@ def lift_guard(job: Job, guard: Optional[Guard]) -> None:
     """Where the bridge does not turn secure after all: as far as that goes, the error is told already."""
     if guard is not None:
         try:
-            secure.take_away(job.paths, guard, job.deadline)
+            secure.take_away(job.paths, guard.bridge, job.deadline)
+            files.remove_if_there(job.paths.guarded_bridge)
         except OvsxenError as error:
             job.note("management flows may be left on bridge %s: %s" % (guard.bridge, error))
+
+
+def _mark(job: Job, bridge: str) -> None:
+    """Write down on which bridge flows are about to be placed: an update that is killed leaves them."""
+    files.write_file(job.paths.guarded_bridge, [bridge.encode()], durable=False)
+
+
+def lift_forgotten(job: Job, switch: Configuration) -> None:
+    """Remove what an update that was killed left on a bridge that then did not turn secure."""
+    try:
+        name = files.read_small(job.paths.guarded_bridge).decode()
+    except (OSError, ValueError):
+        return
+    try:
+        if any(bridge.name == name and bridge.fail_mode != SECURE for bridge in switch.bridges):
+            secure.take_away(job.paths, name, job.deadline)
+        files.remove_if_there(job.paths.guarded_bridge)
+    except OvsxenError as error:
+        job.note("management flows may be left on bridge %s: %s" % (name, error))
 
 
 def _require_untried(job: Job, bridge: str) -> None:
@@ -143,6 +166,7 @@ def keep_guarded(job: Job, connection: Connection, guard: Guard, written: Snapsh
     try:
         secure.put_in_place(job.paths, guard, job.deadline)
         job.put_back.pop(guard.bridge, None)
+        files.remove_if_there(job.paths.guarded_bridge)
         return
     except FlowRefused as error:
         cause = error
@@ -166,7 +190,7 @@ def _put_back(job: Job, connection: Connection, guard: Guard, written: Snapshot,
     try:
         changes = ovsdb.until_unchanged(lambda: _undo(job, connection, written))
         job.changes += [str(change) for change in changes]
-        secure.take_away(job.paths, guard, job.deadline)
+        lift_guard(job, guard)
         ending = "so it was put back; everything else that XAPI wants was done"
     except OvsxenError as error:
         ending = "and could not be put back (%s)" % error

@@ -1,9 +1,9 @@
 """One update while it goes on: the host, what is left of its time, and what it has found out and done so far."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Set
 
-from ovsxen.answer import Answer
-from ovsxen.errors import AdministratorError, OvsxenError
+from ovsxen.answer import Answer, UpdateReport
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.host.paths import Paths
@@ -23,13 +23,16 @@ DRY_RUN = "Nothing was changed, this is a dry run. The answer would be: "
 
 class Job:
     """`put_back`: bridges that lost their management flows before, each with the pid of the ovs-vswitchd that it was.
-    `held`: bridges that nothing is written to, each with the reason. `failure`: what failed though the rest went on.
+    `owed`: bridges that a reset left out. `held`: bridges that nothing is written to, each with the reason. `failure`:
+    what failed though the rest went on; `problems`: those of the notes that mean that something is not as it should be.
     """
 
-    def __init__(self, host: Host, deadline: Deadline, put_back: Dict[str, int], *, dry_run: bool) -> None:
+    def __init__(self, host: Host, deadline: Deadline, before: Optional[UpdateReport], *, dry_run: bool) -> None:
         self.paths, self.settings = host
         self.deadline = deadline
-        self.put_back = put_back
+        self.put_back: Dict[str, int] = dict(before.put_back) if before else {}
+        self.owed: Set[str] = set(before.owed) if before else set()
+        self.problems: List[str] = []
         self.dry_run = dry_run
         self.done: List[str] = []
         self.changes: List[str] = []
@@ -42,6 +45,11 @@ class Job:
         """What somebody should look at, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def problem(self, text: str) -> None:
+        """A note that makes the verdict of `ovsxen status` degraded."""
+        self.note(text)
+        self.problems.append(text)
 
     def answer(self) -> Answer:
         text = "".join(dict.fromkeys(self.done)) or NO_CHANGE
@@ -65,5 +73,9 @@ def _host_uuid(paths: Paths) -> str:
 def open_database(paths: Paths, deadline: Deadline) -> Connection:
     """A connection to the host's database server. Raises NoAnswer, NotPermitted, AdministratorError."""
     server = daemons.find(paths, OVSDB_SERVER)
-    within_s = DATABASE_WITHIN_S if server.state is State.RUNNING else RESTARTED_WITHIN_S
-    return Connection(paths.db_sock, server.label, deadline.at_most_s(within_s))
+    if server.state is State.RUNNING:
+        return Connection(paths.db_sock, server.label, deadline.at_most_s(DATABASE_WITHIN_S))
+    try:
+        return Connection(paths.db_sock, server.label, deadline.at_most_s(RESTARTED_WITHIN_S))
+    except NoAnswer as error:
+        raise NoAnswer("%s does not run" % OVSDB_SERVER, "run `ovsxen start`") from error

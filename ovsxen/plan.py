@@ -22,12 +22,13 @@ from ovsxen.ovs.tables import (
     differences,
 )
 from ovsxen.ovs.targets import DEFAULT_PORT, Target, canonical_address, parse_target
-from ovsxen.plan_reset import emptied_bridge, resettable_changes
+from ovsxen.plan_reset import SECURE, emptied_bridge, resettable_changes
 from ovsxen.xapi.records import Network, Pool, SdnController
 
+ON_CHANGE = "on-change"
 FAIL_MODE = "vswitch-controller-fail-mode"
 DISABLE_IN_BAND = "vswitch-disable-in-band"
-SECURE, STANDALONE = "secure", "standalone"
+STANDALONE = "standalone"
 FAIL_MODES = (SECURE, STANDALONE)
 IN_BAND_VALUES = ("true", "false")
 IN_BAND_KEY = "disable-in-band"
@@ -183,19 +184,22 @@ def _with_uuids(external_ids: Dict[str, str], uuids: Tuple[str, ...]) -> Dict[st
 
 def must_reset(wanted: Wanted, switch: Configuration, emer_reset: str) -> bool:
     """Another manager, or one where XAPI has none: what the last one set up must not go on acting."""
-    return emer_reset == "on-change" and not managers_agree(wanted.manager, switch)
+    return emer_reset == ON_CHANGE and not managers_agree(wanted.manager, switch)
 
 
-def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: Optional[Resettable]) -> Plan:
+def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: Optional[Resettable],
+         only: Optional[Collection[str]] = None) -> Plan:
     """The one transaction. Planning again after it was applied gives an empty one.
 
     `held`: bridges that nothing is written to, each with the reason. `reset`: what a reset finds, where there is one;
-    bridges that XAPI does not know or that are held are left out of it.
+    bridges that XAPI does not know or that are held are left out of it, and, where `only` some are to be reset because
+    an earlier one left them out, all others.
     """
     wishes = wishes_for(wanted, switch)
     ours = [bridge for bridge in switch.bridges if bridge.name in wishes and bridge.name not in held]
-    spared = [bridge for bridge in switch.bridges if bridge.name not in wishes or bridge.name in held]
-    pairs = [(bridge, with_wish(bridge if reset is None else emptied_bridge(bridge), wishes[bridge.name],
+    emptied = () if reset is None else {bridge.name for bridge in ours if only is None or bridge.name in only}
+    spared = [bridge for bridge in switch.bridges if bridge.name not in emptied]
+    pairs = [(bridge, with_wish(emptied_bridge(bridge) if bridge.name in emptied else bridge, wishes[bridge.name],
                                 wanted.network_uuids.get(bridge.name, ()))) for bridge in ours]
     managers, new_rows = _plan_managers(wanted, switch)
     bridges = tuple(change for before, after in pairs for change in differences("Bridge", before, after))

@@ -26,6 +26,7 @@ from ovsxen.ovs.tables import (
 )
 
 HWADDR = "hwaddr"
+SECURE = "secure"
 
 
 class Undo(NamedTuple):
@@ -73,9 +74,14 @@ def resettable_changes(resettable: Resettable, spared: Collection[Bridge]) -> It
             yield from differences("Interface", interface, emptied_interface(interface))
 
 
-def plan_undo(snapshot: Snapshot, switch: Configuration, resettable: Resettable) -> Undo:
-    """Bring back what is still as the changes left it. What somebody has set since stays; what is gone is named."""
-    return _Undoing(snapshot, switch, resettable, merges=True).plan()
+def plan_undo(snapshot: Snapshot, switch: Configuration, resettable: Resettable, management_bridge: str = "") -> Undo:
+    """Bring back what is still as the changes left it. What somebody has set since stays; what is gone is named.
+
+    The management bridge does not turn secure: here is nobody to see to its flows.
+    """
+    undoing = _Undoing(snapshot, switch, resettable, merges=True)
+    undoing.open_bridge = management_bridge
+    return undoing.plan()
 
 
 def plan_put_back(written: Snapshot, switch: Configuration, resettable: Resettable) -> Edit:
@@ -90,7 +96,9 @@ class _Undoing:
         self.snapshot = snapshot
         self.merges = merges  # a map gets back the keys that it lacks, whatever else is in it now
         self.saved = {row.uuid: row for row in snapshot.rows}
+        self.open_bridge = ""
         self.made: Dict[str, NewRow] = {}
+        self.lost: List[str] = []
         self.present = {row.uuid for row in resettable.rows} | {port.uuid for port in resettable.ports}
         self.rows: Dict[Tuple[str, str], NamedTuple] = {}
         tables = (("Bridge", switch.bridges), ("Port", resettable.ports), ("Interface", resettable.interfaces))
@@ -103,16 +111,19 @@ class _Undoing:
 
     def plan(self) -> Undo:
         changes: List[Change] = []
-        lost: List[str] = []
         for change in self.snapshot.changes:
             current = self._current(change)
             if current is None:
-                lost.append("%s %s is gone" % (change.table, change.label))
+                self.lost.append("%s %s is gone" % (change.table, change.label))
+                continue
+            if current.label == self.open_bridge and (change.column, change.was) == ("fail_mode", SECURE):
+                self.lost.append("bridge %s was secure and stays open, because this host is managed over it: `ovsxen "
+                                 "update` makes it secure, with the flows that this needs" % self.open_bridge)
                 continue
             becomes = self._restored(change, current.was)
             if becomes != current.was:
                 changes.append(current._replace(becomes=becomes))
-        return Undo(Edit(tuple(changes), tuple(self.made.values())), tuple(dict.fromkeys(lost)))
+        return Undo(Edit(tuple(changes), tuple(self.made.values())), tuple(dict.fromkeys(self.lost)))
 
     def _current(self, change: Change) -> Optional[Change]:
         """The same column of the same row now: found by uuid, else by name, because bridges are made anew."""
@@ -136,7 +147,10 @@ class _Undoing:
         """A reference to a row as it was: to itself where it is still there, else to one made like it, else none."""
         if uuid in self.present:
             return uuid
-        return self._make(self.saved[uuid]) if uuid in self.saved else ""
+        if uuid in self.saved:
+            return self._make(self.saved[uuid])
+        self.lost.append("what referred to row %s, which is gone, does without it" % uuid)
+        return ""
 
     def _make(self, row: Row) -> str:
         if row.uuid not in self.made:

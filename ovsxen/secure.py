@@ -14,7 +14,7 @@ from ovsxen.ovs import flows
 from ovsxen.ovs.flows import FlowRefused
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.management import LOCAL, Flow, ManagementPath, flows_for
-from ovsxen.ovs.tables import Configuration, Interface, read_interfaces
+from ovsxen.ovs.tables import Configuration, Interface, read_interfaces, read_owners
 from ovsxen.plan_reset import HWADDR
 from ovsxen.xapi.records import Devices, Network
 
@@ -24,9 +24,13 @@ NO_IPV6 = "None"
 
 
 class ManagementInterface(NamedTuple):
-    """Which interface has this host's management address, on which devices it lies, and whether it speaks IPv6."""
+    """Which interface has this host's management address, on which devices it lies, and whether it speaks IPv6.
+
+    `below` is the bridge of the network that those devices are on: its own, save for a VLAN.
+    """
 
     name: str
+    below: str
     devices: Tuple[str, ...]
     ipv6: bool
 
@@ -41,25 +45,30 @@ class Guard(NamedTuple):
 def find_management(networks: Tuple[Network, ...], devices: Devices) -> Optional[ManagementInterface]:
     """Pure: this host's management PIF, down to the NICs below it, through a VLAN and a bond; None without one.
 
-    Raises Refused for one without a bridge.
+    Raises Refused for one without a bridge, and for several.
     """
-    pif = next((one for one in devices.pifs if one.management and one.host == devices.host_ref), None)
-    if pif is None:
+    found = [one for one in devices.pifs if one.management and one.host == devices.host_ref]
+    if not found:
         return None
+    pif = found[0]
     bridges = {network.ref: network.bridge for network in networks}
-    if not bridges.get(pif.network):
-        raise Refused("XAPI does not say which bridge this host's management interface %s is on" % pif.device,
+    if len(found) > 1 or not bridges.get(pif.network):
+        raise Refused("XAPI does not say which bridge this host's management interface %s is on" % " or ".join(
+            one.device for one in found),
                       "look at it with `xe pif-list management=true`, then run `ovsxen update`")
     by_ref = {one.ref: one for one in devices.pifs}
     below = next((by_ref.get(vlan.tagged_pif, pif) for vlan in devices.vlans if vlan.untagged_pif == pif.ref), pif)
     slaves = next((bond.slaves for bond in devices.bonds if bond.master == below.ref), (below.ref,))
     names = tuple(by_ref[ref].device for ref in slaves if ref in by_ref)
-    return ManagementInterface(bridges[pif.network], names, pif.ipv6_configuration_mode not in ("", NO_IPV6))
+    return ManagementInterface(bridges[pif.network], bridges.get(below.network, ""), names,
+                               ipv6=pif.ipv6_configuration_mode not in ("", NO_IPV6))
 
 
 def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
-    """The real bridge that the interface is on, by the switch's own word."""
-    return next((vlan.parent for vlan in switch.vlan_bridges if vlan.name == management.name), management.name)
+    """The real bridge that the interface is on, by the switch's own word; where it has none such, the one below."""
+    parents = {vlan.name: vlan.parent for vlan in switch.vlan_bridges}
+    parents.update({bridge.name: bridge.name for bridge in switch.bridges})
+    return parents.get(management.name, management.below)
 
 
 def wait_for_guard(connection: Connection, management: ManagementInterface, switch: Configuration,
@@ -71,6 +80,7 @@ def wait_for_guard(connection: Connection, management: ManagementInterface, swit
             management.name, ", ".join(management.devices) or "no device"),
                       "look at `ovs-vsctl show`, and run `ovsxen update` when they are there")
     bridge = bridge_of(management, switch)
+    _require_on_bridge(connection, interfaces, bridge, switch, deadline)
     local = LOCAL if bridge == management.name else interfaces[0].ofport
     members = tuple(one.ofport for one in interfaces[1:])
     mac = _mac_of(interfaces[0], bridge, switch)
@@ -93,6 +103,17 @@ def _wait_for_ports(connection: Connection, management: ManagementInterface,
     return Deadline(deadline.at_most_s(PORTS_WITHIN_S), deadline.clock).wait_for(look, every_s=0.1) or ()
 
 
+def _require_on_bridge(connection: Connection, interfaces: Tuple[Interface, ...], bridge: str, switch: Configuration,
+                       deadline: Deadline) -> None:
+    """Ports of another bridge have the same numbers. Raises Refused."""
+    ports = {port for one in switch.bridges if one.name == bridge for port in one.ports.uuids}
+    owners = read_owners(connection, interfaces, deadline.at_most_s(ANSWER_WITHIN_S))
+    strangers = [interface.name for interface, owner in zip(interfaces, owners) if owner not in ports]
+    if strangers:
+        raise Refused("its management interface is said to be on bridge %s, and %s is not" % (
+            bridge, ", ".join(strangers)), "look at `ovs-vsctl show` and at the PIFs in XAPI, then run `ovsxen update`")
+
+
 def _mac_of(interface: Interface, bridge: str, switch: Configuration) -> str:
     """The MAC that it shall have, where that is said: after its start ovs-vswitchd may tell another in mac_in_use."""
     hwaddr = next((one.other_config.get(HWADDR, "") for one in switch.bridges if one.name == bridge), "")
@@ -112,6 +133,6 @@ def is_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> bool:
     return flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
 
 
-def take_away(paths: Paths, guard: Guard, deadline: Deadline) -> None:
-    """Remove the flows: on a bridge that stays standalone they are in the way. Raises FlowRefused, NoAnswer."""
-    flows.remove_flows(paths, guard.bridge, deadline.at_most_s(ANSWER_WITHIN_S))
+def take_away(paths: Paths, bridge: str, deadline: Deadline) -> None:
+    """Remove our flows: on a bridge that stays standalone they are in the way. Raises FlowRefused, NoAnswer."""
+    flows.remove_flows(paths, bridge, deadline.at_most_s(ANSWER_WITHIN_S))

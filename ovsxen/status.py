@@ -150,17 +150,20 @@ def _boot_problems(seen: Seen) -> List[str]:
 
 def _update_problems(seen: Seen) -> List[str]:
     """XAPI tells nobody that its plugin failed."""
-    if seen.update is None or not seen.update.error or seen.disabled is not None:
+    if seen.update is None or seen.disabled is not None:
         return []
-    return ["the switch may not agree with XAPI, the update at %s failed: %s; mend that, then run `ovsxen update`" % (
-        seen.update.when, seen.update.error)]
+    problems = ["at the update of %s, %s" % (seen.update.when, problem) for problem in seen.update.problems]
+    if not seen.update.error:
+        return problems
+    return problems + ["the switch may not agree with XAPI, the update at %s failed: %s; mend that, then run `ovsxen "
+                       "update`" % (seen.update.when, seen.update.error)]
 
 
 def warnings_of(status: Status) -> Tuple[str, ...]:
     """What has no effect on the verdict, each once."""
     seen = status.seen
     said = seen.warnings + (seen.report.warnings if seen.report else ()) + (
-        seen.update.answer.notes if seen.update else ())
+        tuple(note for note in seen.update.answer.notes if note not in seen.update.problems) if seen.update else ())
     return tuple(dict.fromkeys(said))
 
 

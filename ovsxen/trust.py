@@ -1,5 +1,6 @@
 """The files of a manager's TLS: which they are, whether they can be used, how long a CA stays pinned."""
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -38,7 +39,7 @@ def prepare_files(paths: Paths, wanted: Wanted, switch: Configuration, planned: 
         return
     if _is_of_the_historic_plugin(paths, wanted, switch) and not dry_run:
         pki.adopt_ca(paths.historic_ca, ca_cert, now_s)
-    if ca_cert.exists():
+    if os.path.lexists(str(ca_cert)):
         pki.check_ca(ca_cert, now_s)
 
 

@@ -5,13 +5,13 @@ it is kept for `ovsxen status`. A read that failed leaves the switch as it is.
 """
 
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ovsxen import guards, trust
-from ovsxen.answer import Answer, Failed, read_update_report, report_now, write_update_report
+from ovsxen.answer import Answer, Failed, UpdateReport, read_update_report, write_update_report
 from ovsxen.errors import NoAnswer, OvsxenError, Refused, SwitchRefused, XapiFailure
 from ovsxen.gate import why_disabled
-from ovsxen.host import files, firewall_port
+from ovsxen.host import clock, files, firewall_port
 from ovsxen.host.clock import Deadline
 from ovsxen.host.firewall_port import PortResult
 from ovsxen.host.paths import Paths
@@ -21,7 +21,7 @@ from ovsxen.ovs.daemons import VSWITCHD, State
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Configuration, Resettable, Snapshot
 from ovsxen.ovs.targets import DEFAULT_PORT, Target
-from ovsxen.plan import FAIL_MODE, NO_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
+from ovsxen.plan import FAIL_MODE, NO_CHANGE, ON_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.secure import Guard
 from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 from ovsxen.xapi import dbcache, records
@@ -31,6 +31,8 @@ CONFIRM_WITHIN_S = 10.0  # ovs-vswitchd waits up to 8 s before it connects again
 FIREWALL_WITHIN_S = 5.0
 RECONFIGURE_WITHIN_S = 20.0
 PASSES = 6
+LOST_ANSWERS = 2
+UNFINISHED = "it is under way, or was killed"
 
 
 def update(host: Host, session_ref: str = "", *, dry_run: bool = False) -> Answer:
@@ -54,15 +56,17 @@ def update(host: Host, session_ref: str = "", *, dry_run: bool = False) -> Answe
 
 def _take_turn(host: Host, session_ref: str, deadline: Deadline, *, dry_run: bool) -> Answer:
     """The job, under the lock. What came of it is written down whatever it is."""
-    before = read_update_report(host.paths.update_report)
-    job = Job(host, deadline, dict(before.put_back) if before else {}, dry_run=dry_run)
+    job = Job(host, deadline, read_update_report(host.paths.update_report), dry_run=dry_run)
     try:
-        _remove_leftovers(host.paths)
+        if not dry_run:
+            _remove_leftovers(host.paths)
+            _report(job, UNFINISHED)
         with connect(host.paths.xapi_socket, deadline, session_ref) as xapi:
             _update(job, xapi)
     except Exception as raised:
         job.failure = explain(raised, "the update could not go on")
-    _report(job)
+    if not dry_run:
+        _report(job, str(job.failure) if job.failure is not None else "")
     if job.failure is not None:
         raise Failed(job.failure, job.answer()) from job.failure
     return job.answer()
@@ -78,7 +82,10 @@ def _update(job: Job, xapi: Xapi) -> None:
     wanted = Wanted(manager, trust.ssl_for(job.paths, manager), pool.other_config.get(FAIL_MODE, ""), networks,
                     network_uuids)
     switch = _agree(job, xapi, wanted)
+    for bridge, reason in sorted(job.held.items()):
+        job.problem("bridge %s was left as it is: %s" % (bridge, reason))
     if not job.dry_run:
+        guards.lift_forgotten(job, switch)
         _see_to_port(job, manager)
         trust.forget_other_pins(job, wanted.ssl or switch.ssl)
 
@@ -116,8 +123,11 @@ def _refresh_dbcache(job: Job, xapi: Xapi, pool: records.Pool,
     try:
         cache = dbcache.cache_of_host(devices.host_ref, (pool,), networks, devices.pifs, devices.bonds, devices.vlans,
                                       devices.tunnels)
-        if not job.dry_run and dbcache.save_cache(job.paths.network_dbcache, dbcache.write_cache(cache)):
-            job.changes.append("%s rewritten" % job.paths.network_dbcache)
+        content = dbcache.write_cache(cache)
+        if dbcache.holds(job.paths.network_dbcache, content) if job.dry_run else not dbcache.save_cache(
+                job.paths.network_dbcache, content):
+            return dbcache.network_uuids_by_bridge(cache)
+        job.changes.append("%s rewritten" % job.paths.network_dbcache)
     except (OvsxenError, OSError) as raised:
         job.note(str(explain(raised, "%s could not be rewritten" % job.paths.network_dbcache)))
         return {}
@@ -143,21 +153,22 @@ class MaybeWritten(NoAnswer):
 
 
 def _agree(job: Job, xapi: Xapi, wanted: Wanted) -> Configuration:
-    """Read, plan and write until nothing differs: somebody may write in between, and an answer may get lost, once."""
-    lost: Optional[NoAnswer] = None
+    """Read, plan and write until nothing differs: somebody may write in between, and answers may get lost."""
+    lost: List[NoAnswer] = []
     for _ in range(PASSES):
         try:
             switch = _pass(job, xapi, wanted)
         except ovsdb.Changed:
             continue
         except NoAnswer as error:
-            if lost is not None or job.deadline.has_passed():
-                raise
-            lost = error
+            lost.append(error)
+            if len(lost) > LOST_ANSWERS or job.deadline.has_passed():
+                raise next((one for one in lost if isinstance(one, MaybeWritten)), error) from error
             continue
         if switch is not None:
-            if isinstance(lost, MaybeWritten) and not job.done:
-                _tell(job, lost.planned)  # it was written, since nothing differs
+            for one in lost:
+                if isinstance(one, MaybeWritten) and not job.done:
+                    _tell(job, one.planned)  # it was written, since nothing differs
             return switch
     raise _not_written(Refused("the switch was written to again and again and still is not as XAPI wants it: somebody "
                                "else writes too", "find out who does, and run `ovsxen update`"))
@@ -180,14 +191,20 @@ def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
             job.note(note)
         if job.dry_run:
             _tell(job, planned)
+        if planned.edit.is_empty:
+            job.owed &= set(job.held)
         if job.dry_run or planned.edit.is_empty:
             return switch
         rows = resettable.rows if resettable is not None else ()
         next_cfg = _commit(job, connection, planned, Snapshot(planned.cleared, rows), guard)
         _tell(job, planned)
+        if resettable is not None:
+            job.owed = set(job.held)
         _wait_followed(job, connection, next_cfg)
         if guard is not None:
             guards.keep_guarded(job, connection, guard, Snapshot(guards.written_to(guard.bridge, planned), rows))
+            if resettable is not None and guard.bridge in job.put_back:
+                job.owed.add(guard.bridge)
     return None
 
 
@@ -195,9 +212,10 @@ def _look(job: Job, connection: Connection, wanted: Wanted) -> Tuple[Configurati
     """Read what there is, and what a reset would find where there must be one, and plan."""
     within_s = job.deadline.at_most_s(DATABASE_WITHIN_S)
     switch = tables.read_configuration(connection, within_s)
+    job.owed &= {bridge.name for bridge in switch.bridges if job.settings.emer_reset == ON_CHANGE}
     resets = must_reset(wanted, switch, job.settings.emer_reset)
-    resettable = tables.read_resettable(connection, within_s) if resets else None
-    return switch, resettable, plan(wanted, switch, job.held, resettable)
+    resettable = tables.read_resettable(connection, within_s) if resets or job.owed else None
+    return switch, resettable, plan(wanted, switch, job.held, resettable, None if resets else job.owed)
 
 
 def _commit(job: Job, connection: Connection, planned: Plan, cleared: Snapshot, guard: Optional[Guard]) -> int:
@@ -254,23 +272,22 @@ def _see_to_port(job: Job, manager: Optional[Target]) -> None:
         else:
             became = firewall_port.close_port(job.paths, DEFAULT_PORT, within_s)
     except OvsxenError as error:
-        job.note(str(error))
+        job.problem(str(error))
         return
     if became in (PortResult.OPENED, PortResult.OPENED_FOR_NOW, PortResult.CLOSED):
         job.changes.append("TCP port %d: %s" % (DEFAULT_PORT, became.value))
     elif became in (PortResult.NO_OPENER, PortResult.OPENER_GONE):
-        job.note("TCP port %d: %s; see that the firewall, if there is one, lets the controller in" % (
+        job.problem("TCP port %d: %s; see that the firewall, if there is one, lets the controller in" % (
             DEFAULT_PORT, became.value))
 
 
 # The report
 
-def _report(job: Job) -> None:
+def _report(job: Job, error: str) -> None:
     """What `ovsxen status` shows; where it cannot be written, that is only noted."""
-    if job.dry_run:
-        return
-    error = str(job.failure) if job.failure is not None else ""
+    report = UpdateReport(clock.wall_clock_text(), job.answer(), error, tuple(job.problems), job.put_back,
+                          tuple(sorted(job.owed)))
     try:
-        write_update_report(job.paths.update_report, report_now(job.answer(), error, job.put_back))
+        write_update_report(job.paths.update_report, report)
     except OSError as refused:
         job.note(str(refused_by_system("`ovsxen status` will not know of this update", refused)))

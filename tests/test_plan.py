@@ -38,7 +38,6 @@ from ovsxen.plan import (
     NETWORK_UUIDS_KEY,
     NEW_MANAGER,
     NEW_SSL,
-    SECURE,
     STANDALONE,
     UUIDS_UPDATED,
     Plan,
@@ -50,6 +49,7 @@ from ovsxen.plan import (
     wish_for,
     with_wish,
 )
+from ovsxen.plan_reset import SECURE
 from ovsxen.xapi.records import Network, Pool, SdnController
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Optional, Tuple
 
 import pytest
 
-from ovsxen.answer import Answer, report_now, write_update_report
+from ovsxen.answer import Answer, UpdateReport, write_update_report
 from ovsxen.host.settings import Settings
 from ovsxen.look import Health
 from ovsxen.ovs import daemons, launch, ovsdb
@@ -164,7 +164,7 @@ def documented() -> str:
 
 def test_every_member_of_the_json_is_documented_and_nothing_else(host: SandboxHost) -> None:
     host.start()
-    write_update_report(host.paths.update_report, report_now(Answer("text", ("change",), ("note",)), "", {}))
+    write_update_report(host.paths.update_report, UpdateReport("now", Answer("text", ("change",), ("note",))))
     members = set(keys_of(host.status()))
     rows = [line for line in documented().splitlines() if line.startswith("| `") and line.count("|") == 3]
     assert members == {row.split("`")[1] for row in rows}

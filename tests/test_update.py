@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from ovsxen.host.clock import Deadline
 from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
@@ -310,6 +311,64 @@ def test_flows_that_a_restart_of_the_switch_lost_come_back(up: SandboxHost, xapi
     assert update(up)["text"] == "No change to configuration"
 
 
+def test_stale_flows_of_ours_go_when_a_port_has_another_number(up: SandboxHost, xapi: FakeXapi) -> None:
+    other_config(xapi, "pool", {FAIL_MODE: "secure"})
+    update(up)
+    up.vsctl("set", "Interface", "eth0", "ofport_request=22")
+    assert update(up)["text"] == "Added management flows.  "
+    assert len(flows(up, "xenbr0")) == 4 and not any("in_port=1," in flow for flow in flows(up, "xenbr0"))
+
+
+def test_flows_that_a_killed_update_left_on_a_standalone_bridge_go(up: SandboxHost, xapi: FakeXapi) -> None:
+    other_config(xapi, "pool", {FAIL_MODE: "secure"})
+    update(up)
+    up.vsctl("set", "Bridge", "xenbr0", "fail_mode=standalone")
+    up.tool("ovs-ofctl", "add-flow", "unix:%s" % up.paths.bridge_socket("xenbr0"),
+            "cookie=0x6f767378656e,priority=0,arp,in_port=1,actions=LOCAL")
+    up.write(up.paths.guarded_bridge, "xenbr0")
+    other_config(xapi, "pool", {})
+    update(up)
+    assert flows(up, "xenbr0") == [] and not up.paths.guarded_bridge.exists()
+
+
+@pytest.mark.parametrize("wrong", ["elsewhere", "no-vlan-bridge", "none", "two"])
+def test_a_management_bridge_that_is_not_what_xapi_says_does_not_turn_secure(up: SandboxHost, xapi: FakeXapi,
+                                                                           wrong: str) -> None:
+    eth0, eth1 = (xapi.database.find("PIF", device=device, VLAN=-1) for device in ("eth0", "eth1"))
+    if wrong == "elsewhere":
+        up.vsctl("del-port", "xenbr0", "eth0", "--", "add-port", "xenbr1", "eth0", "--", "add-port", "xenbr0", "eth9")
+    elif wrong == "no-vlan-bridge":
+        up.vsctl("del-br", bridge_of_vlan(xapi))
+        xapi.database.set("PIF", eth0, management=False)
+        xapi.database.set("PIF", xapi.database.find("PIF", device="eth0", VLAN=100), management=True)
+    else:
+        xapi.database.set("PIF", eth0, management=wrong == "two")
+        xapi.database.set("PIF", eth1, management=wrong == "two")
+    other_config(xapi, "pool", {FAIL_MODE: "secure"})
+    answer = update(up)
+    assert any("xenbr0 was left as it is" in note for note in answer["notes"]), answer
+    assert fail_mode(up, "xenbr0") == "standalone" and flows(up, "xenbr0") == []
+    assert up.ovsxen("status").code == 150
+
+
+def test_a_bridge_that_a_reset_had_to_leave_out_is_reset_as_soon_as_it_can_be(up: SandboxHost, xapi: FakeXapi) -> None:
+    other_config(xapi, "pool", {FAIL_MODE: "secure"})
+    ref = introduce(xapi)
+    update(up)
+    up.vsctl("set-controller", "xenbr0", "ptcp:16653:127.0.0.1", "--", "set", "Bridge", "xenbr0",
+             "other_config:forward-bpdu=true", "--", "del-port", "xenbr0", "eth0")
+    xapi.database.remove("SDN_controller", ref)
+    update(up)
+    assert up.vsctl("get-controller", "xenbr0") == "ptcp:16653:127.0.0.1"
+    assert update(up)["changes"] == []
+    up.vsctl("add-port", "xenbr0", "eth0")
+    update(up)
+    assert up.vsctl("get-controller", "xenbr0") == ""
+    assert "forward-bpdu" not in up.vsctl("get", "Bridge", "xenbr0", "other_config")
+    assert (fail_mode(up, "xenbr0"), len(flows(up, "xenbr0"))) == ("secure", 4)
+    assert up.status()["update"]["owed"] == []
+
+
 def losing_ofctl(directory: Path) -> str:
     """A PATH with an ovs-ofctl that loses what is added once the bridge is secure, as a hostile switch would."""
     from ovsxen.host import proc
@@ -488,6 +547,18 @@ def test_killed_anywhere_it_leaves_the_old_or_the_new_and_the_next_run_ends_it(u
         assert not [path for path in list(up.paths.rundir.iterdir()) + list(up.paths.dbdir.iterdir())
                     if path.name.startswith((".ovsxen", ".reset", ".vswitchd", "ovsxen-flows"))]
         old = {"ssl:%s:6632" % address}
+
+
+def test_an_update_that_was_killed_shows_in_status(up: SandboxHost, xapi: FakeXapi) -> None:
+    xapi.faults.set("silence")
+    run = up.spawn("update")
+    assert Deadline(20).wait_until(lambda: "under way" in json.dumps(up.status()["update"]), every_s=0.1)
+    run.kill()
+    run.wait(60)
+    assert "was killed" in " ".join(up.status()["problems"])
+    xapi.faults.clear()
+    update(up)
+    assert up.ovsxen("status").code == 0
 
 
 def test_the_report_in_status_is_json_that_says_what_failed(up: SandboxHost, xapi: FakeXapi) -> None:

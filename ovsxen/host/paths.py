@@ -160,6 +160,11 @@ class Paths(NamedTuple):
         return self.rundir / "ovsxen-update.json"
 
     @property
+    def guarded_bridge(self) -> Path:
+        """On which bridge an update that is under way has placed management flows."""
+        return self.rundir / "ovsxen-guarded-bridge"
+
+    @property
     def opened_port(self) -> Path:
         """Which port ovsxen has opened in the firewall, and through what: no other is ever closed."""
         return self.dbdir / "ovsxen-opened-port.json"

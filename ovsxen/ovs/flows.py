@@ -76,10 +76,13 @@ def add_flows(paths: Paths, bridge: str, flows: Tuple[Flow, ...], within_s: floa
 
 
 def has_flows(paths: Paths, bridge: str, flows: Tuple[Flow, ...], within_s: float) -> bool:
-    """Every one of these flows is in the bridge, with our cookie. Raises FlowRefused, NoAnswer, AdministratorError."""
+    """These flows are in the bridge with our cookie, and no others with it: a guest's port may have their number now.
+
+    Raises FlowRefused, NoAnswer, AdministratorError.
+    """
     said = _run(paths, bridge, ("--no-stats", "--no-names", "dump-flows"), (OURS,), within_s)
     seen = {_seen(*line.split(" actions=", 1)) for line in said.splitlines() if " actions=" in line}
-    return all(_seen("priority=0,%s" % flow.match, flow.actions) in seen for flow in flows)
+    return seen == {_seen("priority=0,%s" % flow.match, flow.actions) for flow in flows}
 
 
 def remove_leftovers(paths: Paths) -> None:

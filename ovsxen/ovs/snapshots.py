@@ -65,9 +65,12 @@ def _content(snapshot: Snapshot) -> Dict[str, Any]:
 
 
 def read_newest(directory: Path) -> Optional[Saved]:
-    """The newest snapshot; None without any. Raises AdministratorError for one that cannot be read."""
-    path = next((path for _, path in _there(directory) if path.suffix == ".json"), None)
-    if path is None:
+    """The newest snapshot; None without any, and where it was brought back: older ones are of other times.
+
+    Raises AdministratorError for one that cannot be read.
+    """
+    path = next((path for _, path in _there(directory)), None)
+    if path is None or path.suffix != ".json":
         return None
     try:
         content = json.loads(files.read_small(path, LARGEST_BYTES).decode())
@@ -77,7 +80,7 @@ def read_newest(directory: Path) -> Optional[Saved]:
                                _from_json(one["was"]), _from_json(one["becomes"])) for one in content["changes"])
         rows = tuple(Row(str(row["table"]), str(row["uuid"]), dict(row["columns"])) for row in content["rows"])
         return Saved(path, str(content["when"]), Snapshot(changes, rows))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdministratorError("the snapshot %s cannot be read (%s)" % (path, error),
                                  "move it away; the next older one is used then") from error
 

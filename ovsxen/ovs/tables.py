@@ -235,6 +235,13 @@ def read_interfaces(connection: Connection, names: Tuple[str, ...], within_s: fl
     return _parsed(lambda tables: tuple(_interface_from(row) for table in tables for row in table), results)
 
 
+def read_owners(connection: Connection, interfaces: Tuple[Interface, ...], within_s: float) -> Tuple[str, ...]:
+    """The port of each interface, by its uuid; "" for one without. Raises NoAnswer, Refused, AdministratorError."""
+    results = transact(connection, [_select("Port", [], [["interfaces", "includes", ["uuid", one.uuid]]])
+                                    for one in interfaces], within_s)
+    return _parsed(lambda tables: tuple(rows[0]["_uuid"][1] if rows else "" for rows in tables), results)
+
+
 def apply(connection: Connection, edit: Edit, within_s: float) -> int:
     """Write an edit in one transaction that has reached the disk; gives next_cfg as it is then.
 

@@ -129,6 +129,11 @@ def network_uuids_by_bridge(cache: Cache) -> Dict[str, Tuple[str, ...]]:
     return uuids
 
 
+def holds(path: Path, content: bytes) -> bool:
+    """The file is as it would be written."""
+    return _read_old(Path(os.path.realpath(str(path)))) == content
+
+
 def save_cache(path: Path, content: bytes) -> bool:
     """Make the file hold `content`, durably; False when it does already, and then nothing is written.
 

@@ -115,7 +115,7 @@ def parse_call(argv: Sequence[str]) -> Call:
                       "XAPI runs this plugin; use `xe host-call-plugin`")
     root = _parse(argv[1])
     name, values = _only(root, "methodCall", "methodName"), _values(root)
-    if len(values) != 2:
+    if len(values) < 2:
         raise BadCall("%d parameters instead of a session and arguments" % len(values))
     return Call("".join(name.texts), _text(values[0]), _arguments(values[1]))
 
