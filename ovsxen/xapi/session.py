@@ -104,7 +104,7 @@ class Xapi:
             self._fail(method, tuple(error.details))
         except xmlrpc.client.Fault as error:
             if error.faultCode == NOT_LOGGED_IN or error.faultString == STILL_INVALID:
-                self._fail(method, (SESSION_INVALID,))
+                self._fail(method, (SESSION_INVALID, str(self._session.handle)))
             raise Refused("XAPI's answer to %s makes no sense (%s)" % (method, error.faultString), REPORT) from error
 
     def _fail(self, method: str, words: Tuple[str, ...]) -> NoReturn:
