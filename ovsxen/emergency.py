@@ -3,7 +3,8 @@
 Not to be mixed up with XenServer's emergency network reset, which makes the host forget its whole network.
 """
 
-from typing import Callable, Tuple
+from pathlib import Path
+from typing import Callable, List, Tuple
 
 from ovsxen.answer import Answer, Failed, UpdateReport, read_update_report, write_update_report
 from ovsxen.errors import NoAnswer, SwitchRefused
@@ -19,6 +20,8 @@ from ovsxen.plan_reset import plan_emergency_reset, plan_undo
 from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 
 RESET = "Successfully reset configuration"
+WHERE = ("what was cleared is in %s: `ovsxen emergency-reset --undo` brings it back; `ovsxen update` sets the pool's "
+         "controller again")
 DISABLED = "Nothing was done, because Open vSwitch is not this host's network backend"
 BROUGHT_BACK = "Brought back what was reset at %s"
 NOTHING_MISSING = "Nothing of what was reset at %s is missing"
@@ -31,17 +34,19 @@ def emergency_reset(host: Host) -> Answer:
     The next update sets the pool's manager again. Raises Failed; then the switch is as it was, or the error says that
     this is not known.
     """
+    written: List[Path] = []
+
     def attempt(connection: Connection, deadline: Deadline) -> Answer:
         switch = tables.read_configuration(connection, deadline.remaining_s())
         resettable = tables.read_resettable(connection, deadline.remaining_s())
         edit = plan_emergency_reset(switch, resettable)
         if edit.is_empty:
-            return Answer(RESET, notes=("there was nothing to clear",))
+            return Answer(RESET, notes=tuple(WHERE % path for path in written if path.exists())
+                          or ("there was nothing to clear",))
         with snapshots.saved(host.paths.dbdir, Snapshot(edit.changes, resettable.rows)) as path:
+            written[:] = [path] if path is not None else []
             _apply(connection, edit, deadline)
-        return Answer(RESET, _told(edit), (
-            "what was cleared is in %s: `ovsxen emergency-reset --undo` brings it back; `ovsxen update` sets the "
-            "pool's controller again" % path,))
+        return Answer(RESET, _told(edit), tuple(WHERE % path for path in written))
 
     return _with_database(host, attempt, "reset")
 

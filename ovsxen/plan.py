@@ -39,6 +39,7 @@ CONTROLLER_SET = "Successfully set controller to %s.  "
 CONTROLLER_REMOVED = "Successfully removed controller config.  "
 IN_BAND_UPDATED = "Updated in-band management.  "
 FAIL_MODE_UPDATED = "Updated fail_mode.  "
+BRIDGES_RESET = "Reset bridges.  "
 UUIDS_UPDATED = "Updated network uuids.  "
 NO_CHANGE = "No change to configuration"
 
@@ -202,13 +203,14 @@ def plan(wanted: Wanted, switch: Configuration, held: Mapping[str, str], reset: 
     pairs = [(bridge, with_wish(emptied_bridge(bridge) if bridge.name in emptied else bridge, wishes[bridge.name],
                                 wanted.network_uuids.get(bridge.name, ()))) for bridge in ours]
     managers, new_rows = _plan_managers(wanted, switch)
+    late = only is not None and bool(emptied)
     bridges = tuple(change for before, after in pairs for change in differences("Bridge", before, after))
     others = () if reset is None else tuple(resettable_changes(reset, spared))
     return Plan(
         edit=Edit(managers + bridges + others, new_rows, _expected(switch, () if reset is None else spared)),
         cleared=() if reset is None else tuple(change for change in bridges + others if change.loses_something),
         needs_flows=tuple(after.name for before, after in pairs if _needs_flows(before, after)),
-        done=tuple(_done(wanted, pairs, managers=bool(managers))),
+        done=tuple(_done(wanted, pairs, managers=bool(managers), reset=late and bool(bridges + others))),
         notes=tuple(dict.fromkeys(notes_on(wanted, switch, wishes, held))))
 
 
@@ -238,8 +240,12 @@ def _plan_managers(wanted: Wanted, switch: Configuration) -> Tuple[Tuple[Change,
     return tuple(change for change in changes if change.was != change.becomes), new_rows
 
 
-def _done(wanted: Wanted, pairs: List[Tuple[Bridge, Bridge]], *, managers: bool) -> Iterator[str]:
-    """What is different in the end: what a reset cleared and a wish put back is not."""
+def _done(wanted: Wanted, pairs: List[Tuple[Bridge, Bridge]], *, managers: bool, reset: bool) -> Iterator[str]:
+    """What is different in the end: what a reset cleared and a wish put back is not. A reset itself is told of where it
+    comes later than its manager.
+    """
+    if reset:
+        yield BRIDGES_RESET
     if managers:
         yield CONTROLLER_SET % str(wanted.manager) if wanted.manager else CONTROLLER_REMOVED
     if any(before.other_config.get(IN_BAND_KEY) != after.other_config.get(IN_BAND_KEY) for before, after in pairs):

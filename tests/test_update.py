@@ -362,7 +362,7 @@ def test_a_bridge_that_a_reset_had_to_leave_out_is_reset_as_soon_as_it_can_be(up
     assert up.vsctl("get-controller", "xenbr0") == "ptcp:16653:127.0.0.1"
     assert update(up)["changes"] == []
     up.vsctl("add-port", "xenbr0", "eth0")
-    update(up)
+    assert update(up)["text"] == "Reset bridges.  "
     assert up.vsctl("get-controller", "xenbr0") == ""
     assert "forward-bpdu" not in up.vsctl("get", "Bridge", "xenbr0", "other_config")
     assert (fail_mode(up, "xenbr0"), len(flows(up, "xenbr0"))) == ("secure", 4)
