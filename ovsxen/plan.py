@@ -283,8 +283,8 @@ def notes_on(wanted: Wanted, switch: Configuration, wishes: Mapping[str, Wish], 
         for manager in switch.managers:
             target = parse_target(manager.target)
             if not _is_xapis(manager) and target and target.uses_ssl:
-                yield "manager %s stays and now uses the files of XAPI's controller: there is one set for all, it was " \
-                      "%s with %s" % (manager.target, switch.ssl.certificate, switch.ssl.ca_cert)
+                yield "manager %s stays, and uses the files of XAPI's controller from now on: there is one set for " \
+                      "all, and it was %s with %s" % (manager.target, switch.ssl.certificate, switch.ssl.ca_cert)
     for manager in switch.managers:
         if not manager.is_kept and parse_target(manager.target) is None:
             yield "manager %s has a form that ovsxen does not know, and stays: remove it, or mark it with " \
