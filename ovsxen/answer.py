@@ -7,6 +7,7 @@ from ovsxen.errors import OvsxenError
 from ovsxen.host import files
 
 SCHEMA = 1
+UNFINISHED = "it is under way, or was killed"
 SHOWN_NOTES = 8
 LARGEST_BYTES = 64 << 20  # a reset of many ports has many changes
 SHOWN_CHARACTERS = 400
@@ -44,7 +45,7 @@ class Failed(Exception):
 
 
 class UpdateReport(NamedTuple):
-    """The last update: when (UTC), what came of it, and the error that it ended with, or "".
+    """The last update: when (UTC), what came of it, and the error that it ended with, or "" (UNFINISHED until its end).
 
     `problems`: those of the notes that mean that something is not as it should be. `put_back`: bridges whose management
     flows did not stay when they turned secure, each with the pid of the ovs-vswitchd that it was; while that one runs,

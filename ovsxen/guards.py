@@ -18,6 +18,7 @@ from ovsxen.ovs.tables import Change, Configuration, Snapshot
 from ovsxen.plan import Plan, Wanted
 from ovsxen.plan_reset import SECURE, plan_put_back
 from ovsxen.secure import Guard
+from ovsxen.sequence import refused_by_system
 from ovsxen.xapi.session import Xapi
 
 FLOWS_ADDED = "Added management flows.  "
@@ -84,8 +85,9 @@ def _place(job: Job, connection: Connection, switch: Configuration, watched: Wat
         _require_untried(job, watched.bridge)
     guard = secure.wait_for_guard(connection, watched.interface, switch, job.deadline)
     if watched.is_written_to:
-        if not job.dry_run:
-            _replace(job, guard)
+        if job.dry_run:
+            return None
+        _replace(job, guard)
         return guard
     if not secure.is_in_place(job.paths, guard, job.deadline):
         if not job.dry_run:
@@ -126,8 +128,14 @@ def lift_guard(job: Job, guard: Optional[Guard]) -> None:
 
 
 def _mark(job: Job, bridge: str) -> None:
-    """Write down on which bridge flows are about to be placed: an update that is killed leaves them."""
-    files.write_file(job.paths.guarded_bridge, [bridge.encode()], durable=False)
+    """Write down on which bridge flows are about to be placed: an update that is killed leaves them.
+
+    Raises AdministratorError, NotPermitted.
+    """
+    try:
+        files.write_file(job.paths.guarded_bridge, [bridge.encode()], durable=False)
+    except OSError as error:
+        raise refused_by_system("%s cannot be written" % job.paths.guarded_bridge, error) from error
 
 
 def lift_forgotten(job: Job, switch: Configuration) -> None:

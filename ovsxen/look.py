@@ -85,6 +85,7 @@ class Seen(NamedTuple):
     boot_id: str
     report: Optional[Report]
     update: Optional[UpdateReport]
+    update_under_way: bool
     start_under_way: bool
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     warnings: Tuple[str, ...]
@@ -102,7 +103,7 @@ def look(host: Host) -> Seen:
         switch=_ask_server(host, server, vswitchd), modules=kmod.observe(paths, identity.kernel_release()),
         conf_db=conf_db, log=_check(conf_db, server), server_has_it_open=_has_open(server, conf_db),
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
-        update=read_update_report(paths.update_report),
+        update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
         warnings=warnings)
 

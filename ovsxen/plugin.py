@@ -17,8 +17,6 @@ from ovsxen.sequence import Host
 from ovsxen.xapi import protocol
 from ovsxen.xapi.protocol import Call, PluginFailure
 
-PLUGINS = Path("/etc/xapi.d/plugins")
-
 
 def run_and_end(argv: Sequence[str]) -> NoReturn:
     """`main` as a whole process, without collecting garbage, and without tidying up: XAPI waits for it."""
@@ -38,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
 def find_root(program: str) -> Path:
     """Where the host's file system starts, by the plugin's own path; / for one that lies elsewhere."""
     directory = os.path.dirname(os.path.abspath(program))
-    suffix = str(PLUGINS)
+    suffix = str(paths_under(Path("/"), {}).plugins)
     return Path(directory[:-len(suffix)] or "/") if directory.endswith(suffix) else Path("/")
 
 

@@ -6,6 +6,7 @@ docs/status.md is the contract of the JSON form.
 from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from ovsxen.answer import UNFINISHED
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.dblog import Kind
 from ovsxen.plan_boot import BOOT_ID_KEY, FLOW_RESTORE_WAIT
@@ -153,7 +154,7 @@ def _update_problems(seen: Seen) -> List[str]:
     if seen.update is None or seen.disabled is not None:
         return []
     problems = ["at the update of %s, %s" % (seen.update.when, problem) for problem in seen.update.problems]
-    if not seen.update.error:
+    if not seen.update.error or seen.update.error == UNFINISHED and seen.update_under_way:
         return problems
     return problems + ["the switch may not agree with XAPI, the update at %s failed: %s; mend that, then run `ovsxen "
                        "update`" % (seen.update.when, seen.update.error)]

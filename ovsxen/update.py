@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from ovsxen import guards, trust
-from ovsxen.answer import Answer, Failed, UpdateReport, read_update_report, write_update_report
+from ovsxen.answer import UNFINISHED, Answer, Failed, UpdateReport, read_update_report, write_update_report
 from ovsxen.errors import NoAnswer, OvsxenError, Refused, SwitchRefused, XapiFailure
 from ovsxen.gate import why_disabled
 from ovsxen.host import clock, files, firewall_port
@@ -32,7 +32,6 @@ FIREWALL_WITHIN_S = 5.0
 RECONFIGURE_WITHIN_S = 20.0
 PASSES = 6
 LOST_ANSWERS = 2
-UNFINISHED = "it is under way, or was killed"
 
 
 def update(host: Host, session_ref: str = "", *, dry_run: bool = False) -> Answer:

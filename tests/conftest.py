@@ -18,6 +18,9 @@ from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import contents, sandbox
+from ovsxen.sandbox.xapi.server import FakeXapi
+from ovsxen.sandbox.xapi.world import make_world
+from ovsxen.xapi.session import connect
 from tests.frames import Wire, plugged_in
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -200,3 +203,16 @@ def wire(make_host: MakeHost) -> Iterator[Wire]:
     """A host without stale bridges in a network namespace, with a secure bridge that frames can be sent to."""
     with plugged_in(make_host(stale_bridges=0)) as made:
         yield made
+
+
+@pytest.fixture
+def xapi(host: SandboxHost) -> Iterator[FakeXapi]:
+    """The XAPI of `host`: two networks, the management interface on the first, which carries a VLAN too."""
+    with FakeXapi(host.paths, make_world(networks=2, vlans=1)) as fake:
+        yield fake
+
+
+def ask_xapi(host: SandboxHost, method: str, *arguments: Any) -> Any:
+    """What XAPI gives for a call with a session of the test's own, as `xe` makes one. Raises XapiFailure."""
+    with connect(host.paths.xapi_socket, Deadline(LIMIT_S), call_within_s=LIMIT_S) as session:
+        return session.call(method, *arguments)

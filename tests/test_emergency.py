@@ -1,19 +1,11 @@
 """The emergency reset by hand and its undoing, as an operator sees them. What is cleared is in test_plan_reset.py."""
 
-from typing import Iterator
 
 import pytest
 
 from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.server import FakeXapi
-from ovsxen.sandbox.xapi.world import make_world
 from tests.conftest import SandboxHost
-
-
-@pytest.fixture
-def xapi(host: SandboxHost) -> Iterator[FakeXapi]:
-    with FakeXapi(host.paths, make_world(networks=2)) as fake:
-        yield fake
 
 
 @pytest.fixture

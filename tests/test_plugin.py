@@ -5,37 +5,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
+from ovsxen.errors import XapiFailure
 from ovsxen.plugin import find_root
 from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.server import FakeXapi
-from ovsxen.sandbox.xapi.world import make_world
-from tests.conftest import REPOSITORY, SandboxHost
+from tests.conftest import REPOSITORY, SandboxHost, ask_xapi
 
 PLUGIN = REPOSITORY / "xapi.d/plugins/openvswitch-cfg-update"
 NAMES = ("openvswitch-cfg-update", "openvswitch-config-update")
 
 
-@pytest.fixture
-def xapi(host: SandboxHost) -> Iterator[FakeXapi]:
-    with FakeXapi(host.paths, make_world(networks=1)) as fake:
-        yield fake
-
-
 def call(xapi: FakeXapi, host: SandboxHost, function: str, plugin: str = NAMES[0]) -> Any:
     """host.call_plugin, as the official client calls it; gives the text, or the words of the failure."""
-    from ovsxen.errors import XapiFailure
-    from ovsxen.host.clock import Deadline
-    from ovsxen.xapi.session import connect
-    with connect(host.paths.xapi_socket, Deadline(60), call_within_s=60) as session:
-        ref = xapi.database.find("host")
-        try:
-            return session.call("host.call_plugin", ref, plugin, function, {})
-        except XapiFailure as failure:
-            return (failure.code,) + failure.params
+    try:
+        return ask_xapi(host, "host.call_plugin", xapi.database.find("host"), plugin, function, {})
+    except XapiFailure as failure:
+        return (failure.code,) + failure.params
 
 
 def test_the_file_is_what_xapi_can_run() -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
 import pytest
 
@@ -14,16 +14,10 @@ from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
 from ovsxen.xapi import dbcache
-from tests.conftest import Finished, SandboxHost
+from tests.conftest import Finished, SandboxHost, ask_xapi
 
 FAIL_MODE = "vswitch-controller-fail-mode"
 IN_BAND = "vswitch-disable-in-band"
-
-
-@pytest.fixture
-def xapi(host: SandboxHost) -> Iterator[FakeXapi]:
-    with FakeXapi(host.paths, make_world(networks=2, vlans=1)) as fake:
-        yield fake
 
 
 @pytest.fixture
@@ -148,23 +142,11 @@ def test_the_pools_old_field_decides_where_xapi_knows_no_sdn_controllers(host: S
 
 def test_a_controller_set_the_old_way_is_set_once_and_its_two_runs_end_well(up: SandboxHost, xapi: FakeXapi) -> None:
     """pool.set_vswitch_controller writes the field, forgets (a run), introduces (a run)."""
-    xe = xapi_client(xapi, up)
-    xe("pool.set_vswitch_controller", "127.0.0.5")
+    ask_xapi(up, "pool.set_vswitch_controller", "127.0.0.5")
     assert up.vsctl("--no-wait", "get-manager") == "ssl:127.0.0.5:6632"
     before = database(up)
     xapi.start_toolstack()
     assert database(up) == before
-
-
-def xapi_client(xapi: FakeXapi, host: SandboxHost) -> Any:
-    """Calls a method of the fake with a session, as `xe` does."""
-    from ovsxen.host.clock import Deadline
-    from ovsxen.xapi.session import connect
-
-    def call(method: str, *arguments: Any) -> Any:
-        with connect(host.paths.xapi_socket, Deadline(60)) as session:
-            return session.call(method, *arguments)
-    return call
 
 
 def test_a_reset_keeps_a_secure_bridge_secure_in_every_commit(up: SandboxHost, xapi: FakeXapi) -> None:
@@ -553,6 +535,7 @@ def test_an_update_that_was_killed_shows_in_status(up: SandboxHost, xapi: FakeXa
     xapi.faults.set("silence")
     run = up.spawn("update")
     assert Deadline(20).wait_until(lambda: "under way" in json.dumps(up.status()["update"]), every_s=0.1)
+    assert up.ovsxen("status").code == 0
     run.kill()
     run.wait(60)
     assert "was killed" in " ".join(up.status()["problems"])
