@@ -194,6 +194,9 @@ def _pass(job: Job, xapi: Xapi, wanted: Wanted) -> Optional[Configuration]:
             job.owed &= set(job.held)
         if job.dry_run or planned.edit.is_empty:
             return switch
+        if resettable is not None and job.held:
+            job.owed |= set(job.held)
+            _report(job, UNFINISHED)  # also where this is killed right after the reset
         rows = resettable.rows if resettable is not None else ()
         next_cfg = _commit(job, connection, planned, Snapshot(planned.cleared, rows), guard)
         _tell(job, planned)
@@ -275,8 +278,8 @@ def _see_to_port(job: Job, manager: Optional[Target]) -> None:
         return
     if became in (PortResult.OPENED, PortResult.OPENED_FOR_NOW, PortResult.CLOSED):
         job.changes.append("TCP port %d: %s" % (DEFAULT_PORT, became.value))
-    elif became in (PortResult.NO_OPENER, PortResult.OPENER_GONE):
-        job.problem("TCP port %d: %s; see that the firewall, if there is one, lets the controller in" % (
+    elif became is PortResult.OPENER_GONE or became is PortResult.NO_OPENER and job.settings.firewall != "none":
+        job.note("TCP port %d: %s; see that the firewall, if there is one, lets the controller in" % (
             DEFAULT_PORT, became.value))
 
 

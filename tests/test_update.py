@@ -617,6 +617,17 @@ def firewall(host: SandboxHost) -> Path:
     return said
 
 
+@pytest.mark.parametrize("choice, told", [("none", False), ("auto", True)])
+def test_a_host_without_a_firewall_is_not_degraded_for_that(up: SandboxHost, xapi: FakeXapi, choice: str,
+                                                           told: bool) -> None:
+    up.settings("FIREWALL=" + choice)
+    up.paths.sdn_controller_ca.parent.mkdir(parents=True)
+    up.paths.sdn_controller_ca.write_bytes(certificates.make_controller(up.paths.root / "c").ca.read_bytes())
+    introduce(xapi, "pssl")
+    assert any("6640" in note for note in update(up)["notes"]) is told
+    assert up.ovsxen("status").code == 0
+
+
 def test_the_port_of_a_controller_that_connects_is_opened_and_only_then_closed_again(up: SandboxHost,
                                                                                      xapi: FakeXapi) -> None:
     said = firewall(up)
