@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, NoReturn, Tuple, TypeVar
 
-from ovsxen.errors import AdministratorError, OvsxenError, Refused, XapiFailure
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused, XapiFailure
 from ovsxen.host.clock import Deadline, stopwatch
 from ovsxen.xapi.transport import CALL_WITHIN_S, REPORT, NotReached, OutOfService, UnixTransport
 
@@ -26,6 +26,7 @@ LOGOUT_WITHIN_S = 1.0
 SHORTEST_WAIT_S = 0.1
 LONGEST_WAIT_S = 2.0
 LAST_WAIT_S = 0.02
+TOO_SHORT_S = 1.0  # for an answer that a question can count on
 SESSION_INVALID = "SESSION_INVALID"
 MAY_PASS = ("HOST_STILL_BOOTING",)
 NOT_LOGGED_IN = 401
@@ -177,12 +178,20 @@ def _ask_again(ask: Callable[[], T], first: OvsxenError, deadline: Deadline) -> 
     except ImportError as missing:
         raise AdministratorError("%s, and the Python package tenacity, to ask again, cannot be imported (%s)" % (
             first.problem, missing), "reinstall ovsxen with its dependencies") from first
-    past = [first]
+    past, latest = [first], [first]
 
     def attempt() -> T:
         if past:
             raise past.pop()
-        return ask()
+        left_s = deadline.remaining_s()
+        try:
+            return ask()
+        except OvsxenError as error:
+            if may_pass(error):
+                latest[0] = error
+            elif isinstance(error, NoAnswer) and left_s < TOO_SHORT_S:
+                raise latest[0] from error  # what kept XAPI busy all the time, not that the last moment was short
+            raise
 
     longer = tenacity.wait_exponential(multiplier=SHORTEST_WAIT_S, max=LONGEST_WAIT_S)
     return tenacity.Retrying(

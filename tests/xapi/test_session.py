@@ -11,7 +11,7 @@ import pytest
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused, XapiFailure
 from ovsxen.host.clock import Clock, Deadline
-from ovsxen.xapi.session import REMEDIES, Xapi, connect
+from ovsxen.xapi.session import REMEDIES, Xapi, ask_while_it_may_pass, connect
 from tests.xapi.conftest import MakeWire
 from tests.xapi.wire import ERROR_PAGE, Question, Wire, failure, http_ok, success, until_it_hangs_up
 
@@ -139,6 +139,20 @@ def test_a_xapi_that_forgets_every_session_is_a_failure_after_few_logins(make_xa
         read(wire.path)
     assert wire.methods.count(LOGIN) == 4
     assert sessions(wire)[-1] == (LOGOUT, "OpaqueRef:s4")
+
+
+def test_a_last_moment_that_is_too_short_does_not_hide_what_xapi_said_all_the_time() -> None:
+    """Under load the last answer may come too late: that is no news."""
+    said = [XapiFailure("HOST_STILL_BOOTING", (), "XAPI answered HOST_STILL_BOOTING to pool.get_all_records")]
+    deadline = Deadline(0.4)
+
+    def ask() -> str:
+        if deadline.remaining_s() > 0.3:
+            raise said[0]
+        raise NoAnswer("XAPI did not answer within 0.1 s")
+
+    with pytest.raises(XapiFailure, match="HOST_STILL_BOOTING"):
+        ask_while_it_may_pass(ask, deadline)
 
 
 @pytest.mark.parametrize("method", [LOGIN, READ])
