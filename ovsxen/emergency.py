@@ -46,7 +46,7 @@ def emergency_reset(host: Host) -> Answer:
         with snapshots.saved(host.paths.dbdir, Snapshot(edit.changes, resettable.rows)) as path:
             written[:] = [path] if path is not None else []
             _apply(connection, edit, deadline)
-        return Answer(RESET, _told(edit), tuple(WHERE % path for path in written))
+        return Answer(RESET, edit.as_lines(), tuple(WHERE % path for path in written))
 
     return _with_database(host, attempt, "reset")
 
@@ -66,7 +66,7 @@ def undo_reset(host: Host) -> Answer:
         if not undo.edit.is_empty:
             _apply(connection, undo.edit, deadline)
         text = BROUGHT_BACK if undo.edit.changes else NOTHING_MISSING
-        return Answer(text % found.when, _told(undo.edit), undo.lost + _forget(found))
+        return Answer(text % found.when, undo.edit.as_lines(), undo.lost + _forget(found))
 
     return _with_database(host, attempt, "brought back")
 
@@ -74,7 +74,7 @@ def undo_reset(host: Host) -> Answer:
 def _management_bridge(host: Host, switch: tables.Configuration) -> str:
     """The real bridge that this host is managed over, by its inventory; "" where that names none."""
     name = read_inventory(host.paths.inventory).management_interface
-    return next((vlan.parent for vlan in switch.vlan_bridges if vlan.name == name), name)
+    return switch.real_bridges().get(name, name)
 
 
 def _forget(found: snapshots.Saved) -> Tuple[str, ...]:
@@ -93,10 +93,6 @@ def _apply(connection: Connection, edit: Edit, deadline: Deadline) -> None:
         raise
     except NoAnswer as error:
         raise NoAnswer("%s; whether it was done is not known" % error.problem, "do it again") from error
-
-
-def _told(edit: Edit) -> Tuple[str, ...]:
-    return tuple(str(change) for change in edit.new_rows + edit.changes)
 
 
 def _attempt(host: Host, attempt: Callable[[Connection, Deadline], Answer], deadline: Deadline) -> Answer:

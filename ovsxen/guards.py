@@ -123,7 +123,7 @@ def lift_guard(job: Job, guard: Optional[Guard]) -> None:
         try:
             secure.take_away(job.paths, guard.bridge, job.deadline)
             files.remove_if_there(job.paths.guarded_bridge)
-        except OvsxenError as error:
+        except (OvsxenError, OSError) as error:
             job.note("management flows may be left on bridge %s: %s" % (guard.bridge, error))
 
 
@@ -148,7 +148,7 @@ def lift_forgotten(job: Job, switch: Configuration) -> None:
         if any(bridge.name == name and bridge.fail_mode != SECURE for bridge in switch.bridges):
             secure.take_away(job.paths, name, job.deadline)
         files.remove_if_there(job.paths.guarded_bridge)
-    except OvsxenError as error:
+    except (OvsxenError, OSError) as error:
         job.note("management flows may be left on bridge %s: %s" % (name, error))
 
 

@@ -66,9 +66,7 @@ def find_management(networks: Tuple[Network, ...], devices: Devices) -> Optional
 
 def bridge_of(management: ManagementInterface, switch: Configuration) -> str:
     """The real bridge that the interface is on, by the switch's own word; where it has none such, the one below."""
-    parents = {vlan.name: vlan.parent for vlan in switch.vlan_bridges}
-    parents.update({bridge.name: bridge.name for bridge in switch.bridges})
-    return parents.get(management.name, management.below)
+    return switch.real_bridges().get(management.name, management.below)
 
 
 def wait_for_guard(connection: Connection, management: ManagementInterface, switch: Configuration,

@@ -156,6 +156,9 @@ def _update_problems(seen: Seen) -> List[str]:
     problems = ["at the update of %s, %s" % (seen.update.when, problem) for problem in seen.update.problems]
     if not seen.update.error or seen.update.error == UNFINISHED and seen.update_under_way:
         return problems
+    if seen.update.error == UNFINISHED:
+        return problems + ["the update that began at %s was killed, so the switch may not agree with XAPI: run `ovsxen "
+                           "update`" % seen.update.when]
     return problems + ["the switch may not agree with XAPI, the update at %s failed: %s; mend that, then run `ovsxen "
                        "update`" % (seen.update.when, seen.update.error)]
 

@@ -52,7 +52,7 @@ def _is_of_the_historic_plugin(paths: Paths, wanted: Wanted, switch: Configurati
 def forget_other_pins(job: Job, ssl: Optional[Ssl]) -> None:
     """The CA of a controller that XAPI has no more: should it come back, it is trusted at first sight again."""
     try:
-        for name in pki.remove_other_pins(job.paths.dbdir, Path(ssl.ca_cert) if ssl else None):
+        for name in pki.remove_other_pins(job.paths.all_pinned_cas(), Path(ssl.ca_cert) if ssl else None):
             job.changes.append("%s removed" % (job.paths.dbdir / name))
     except (OvsxenError, OSError) as raised:
         job.note(str(explain(raised, "the CA of a former controller could not be removed")))

@@ -11,10 +11,8 @@ from ovsxen import guards, trust
 from ovsxen.answer import UNFINISHED, Answer, Failed, UpdateReport, read_update_report, write_update_report
 from ovsxen.errors import NoAnswer, OvsxenError, Refused, SwitchRefused, XapiFailure
 from ovsxen.gate import why_disabled
-from ovsxen.host import clock, files, firewall_port
+from ovsxen.host import clock, files
 from ovsxen.host.clock import Deadline
-from ovsxen.host.firewall_port import PortResult
-from ovsxen.host.paths import Paths
 from ovsxen.job import BUDGET_S, DATABASE_WITHIN_S, Job, open_database
 from ovsxen.ovs import daemons, flows, ovsdb, snapshots, tables
 from ovsxen.ovs.daemons import VSWITCHD, State
@@ -24,7 +22,7 @@ from ovsxen.ovs.targets import DEFAULT_PORT, Target
 from ovsxen.plan import FAIL_MODE, NO_CHANGE, ON_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.secure import Guard
 from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
-from ovsxen.xapi import dbcache, records
+from ovsxen.xapi import records
 from ovsxen.xapi.session import Xapi, connect
 
 CONFIRM_WITHIN_S = 10.0  # ovs-vswitchd waits up to 8 s before it connects again
@@ -58,7 +56,7 @@ def _take_turn(host: Host, session_ref: str, deadline: Deadline, *, dry_run: boo
     job = Job(host, deadline, read_update_report(host.paths.update_report), dry_run=dry_run)
     try:
         if not dry_run:
-            _remove_leftovers(host.paths)
+            _remove_leftovers(job)
             _report(job, UNFINISHED)
         with connect(host.paths.xapi_socket, deadline, session_ref) as xapi:
             _update(job, xapi)
@@ -89,11 +87,18 @@ def _update(job: Job, xapi: Xapi) -> None:
         trust.forget_other_pins(job, wanted.ssl or switch.ssl)
 
 
-def _remove_leftovers(paths: Paths) -> None:
-    """What updates left that were killed; the lock keeps all others out."""
-    flows.remove_leftovers(paths)
-    for path in (paths.update_report, paths.historic_ca, paths.opened_port, paths.dbdir / snapshots.PREFIX):
-        files.remove_staged(path.parent, path.name)
+def _remove_leftovers(job: Job) -> None:
+    """What updates left that were killed; the lock keeps all others out. Where it cannot be removed, it is in nobody's
+    way.
+    """
+    paths = job.paths
+    try:
+        flows.remove_leftovers(paths)
+        for path in (paths.update_report, paths.guarded_bridge, paths.historic_ca, paths.opened_port,
+                     paths.dbdir / snapshots.PREFIX):
+            files.remove_staged(path.parent, path.name)
+    except OSError as error:
+        job.note(str(refused_by_system("what a killed update left could not be removed", error)))
 
 
 def _only_pool(pools: Tuple[records.Pool, ...]) -> records.Pool:
@@ -113,20 +118,19 @@ def _refresh_dbcache(job: Job, xapi: Xapi, pool: records.Pool,
 
     Where it cannot be written, that is told and the update goes on, as it always did.
     """
-    choice = job.settings.dbcache
-    if choice == "exec" and not job.dry_run:
+    if job.settings.dbcache == "exec" and not job.dry_run:
         _rewrite_by_program(job)
-    if not dbcache.should_write(choice, job.paths.networkd_db.exists()):
+    if not job.settings.writes_dbcache(networkd_db_exists=job.paths.networkd_db.exists()):
         return {}
+    from ovsxen.xapi import dbcache  # today's hosts do without
+
     devices = job.devices(xapi)
     try:
-        cache = dbcache.cache_of_host(devices.host_ref, (pool,), networks, devices.pifs, devices.bonds, devices.vlans,
-                                      devices.tunnels)
-        content = dbcache.write_cache(cache)
-        if dbcache.holds(job.paths.network_dbcache, content) if job.dry_run else not dbcache.save_cache(
-                job.paths.network_dbcache, content):
-            return dbcache.network_uuids_by_bridge(cache)
-        job.changes.append("%s rewritten" % job.paths.network_dbcache)
+        cache = dbcache.cache_of_host(pool, networks, devices)
+        path, content = job.paths.network_dbcache, dbcache.write_cache(cache)
+        differs = not dbcache.holds(path, content) if job.dry_run else dbcache.save_cache(path, content)
+        if differs:
+            job.changes.append("%s rewritten" % path)
     except (OvsxenError, OSError) as raised:
         job.note(str(explain(raised, "%s could not be rewritten" % job.paths.network_dbcache)))
         return {}
@@ -134,6 +138,8 @@ def _refresh_dbcache(job: Job, xapi: Xapi, pool: records.Pool,
 
 
 def _rewrite_by_program(job: Job) -> None:
+    from ovsxen.xapi import dbcache
+
     try:
         dbcache.run_interface_reconfigure(job.paths.interface_reconfigure,
                                           job.deadline.at_most_s(RECONFIGURE_WITHIN_S))
@@ -248,7 +254,7 @@ def _tell_snapshot(job: Job, path: Optional[Path]) -> None:
 
 def _tell(job: Job, planned: Plan) -> None:
     job.done += planned.done
-    job.changes += [str(change) for change in planned.edit.new_rows + planned.edit.changes]
+    job.changes += planned.edit.as_lines()
 
 
 def _wait_followed(job: Job, connection: Connection, next_cfg: int) -> None:
@@ -267,9 +273,15 @@ def _wait_followed(job: Job, connection: Connection, next_cfg: int) -> None:
 
 def _see_to_port(job: Job, manager: Optional[Target]) -> None:
     """The port for a controller that connects to this host; never fatal."""
+    listens = manager is not None and manager.scheme == "pssl"
+    if not listens and not job.paths.opened_port.exists():
+        return
+    from ovsxen.host import firewall_port  # most hosts do without
+    from ovsxen.host.firewall_port import PortResult
+
     within_s = job.deadline.at_most_s(FIREWALL_WITHIN_S)
     try:
-        if manager is not None and manager.scheme == "pssl":
+        if listens:
             became = firewall_port.open_port(job.paths, job.settings.firewall, DEFAULT_PORT, within_s)
         else:
             became = firewall_port.close_port(job.paths, DEFAULT_PORT, within_s)

@@ -9,6 +9,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO, Iterable, Iterator, NamedTuple, Optional
 
+from ovsxen.host import process
+
 BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
 STAGED_SUFFIX = ".staged"
@@ -43,9 +45,14 @@ def staged_name(path: Path) -> Path:
 
 
 def remove_staged(directory: Path, prefix: str) -> None:
-    """Remove what killed processes had staged for files whose names begin so. For those whose lock keeps others out."""
+    """Remove what killed processes had staged for files whose names begin so; what a live one stages is left alone.
+
+    Raises OSError.
+    """
     for staged in directory.glob(".%s*%s" % (prefix, STAGED_SUFFIX)):
-        remove_if_there(staged)
+        pid = staged.name[:-len(STAGED_SUFFIX)].rpartition(".")[2]
+        if pid.isdigit() and process.read_process(int(pid)) is None:
+            remove_if_there(staged)
 
 
 def read_start(fd: int, size_bytes: int) -> Iterator[bytes]:

@@ -134,7 +134,11 @@ class Paths(NamedTuple):
 
     def pinned_ca(self, address: str) -> Path:
         """The CA of the controller at `address`, as it was at first sight."""
-        return self.dbdir / ("vswitchd.cacert-" + address)
+        return self.dbdir / ("%s-%s" % (self.historic_ca.name, address))
+
+    def all_pinned_cas(self) -> Tuple[Path, ...]:
+        """Those that are there, of whichever controller."""
+        return tuple(self.dbdir.glob(self.pinned_ca("*").name))
 
     @property
     def network_dbcache(self) -> Path:

@@ -17,12 +17,10 @@ import hashlib
 import re
 from datetime import datetime
 from pathlib import Path
-from typing import List, NamedTuple, NoReturn, Optional, Tuple
+from typing import Iterable, List, NamedTuple, NoReturn, Optional, Tuple
 
 from ovsxen.errors import AdministratorError
 from ovsxen.host import clock, files
-
-PIN_PREFIX = "vswitchd.cacert-"
 
 CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE")
 MISMATCH = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
@@ -119,23 +117,20 @@ def adopt_ca(historic: Path, pinned: Path, now_s: float = 0.0) -> bool:
     return True
 
 
-def remove_other_pins(directory: Path, keep: Optional[Path]) -> Tuple[str, ...]:
-    """Remove the pinned CAs of all controllers but `keep`'s; gives the names of the files that it removed.
+def remove_other_pins(pins: Iterable[Path], keep: Optional[Path]) -> Tuple[str, ...]:
+    """Remove these pinned CAs, but for `keep`; gives the names of the files that it removed.
 
     May be repeated. Raises AdministratorError when one cannot be removed.
     """
-    kept = None if keep is None else keep.name
-    others = sorted(path for path in directory.glob(PIN_PREFIX + "*") if path.name != kept and not path.is_dir())
     removed = []
-    for path in others:
+    for path in sorted(path for path in pins if not (keep and path.name == keep.name) and not path.is_dir()):
         try:
             if files.remove_if_there(path):
                 removed.append(path.name)
+                files.sync_directory(path.parent)
         except OSError as error:
             raise AdministratorError("cannot remove %s (%s)" % (path, error.strerror),
                                      "remove it by hand: its controller is not in charge any more") from error
-    if removed:
-        files.sync_directory(directory)
     return tuple(removed)
 
 

@@ -41,6 +41,10 @@ class Settings(NamedTuple):
     vswitch_controller_port: int = 6640
     problems: Tuple[str, ...] = ()
 
+    def writes_dbcache(self, *, networkd_db_exists: bool) -> bool:
+        """Whether ovsxen itself writes network.dbcache. With "exec" interface-reconfigure does."""
+        return self.dbcache == "always" or self.dbcache == "auto" and not networkd_db_exists
+
 
 class Invalid(Exception):
     """A value that cannot be read; the text says what was expected."""
@@ -76,7 +80,10 @@ def _seconds(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    value = int(text) if text.isdigit() and len(text) <= 5 else 0
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if not 1 <= value <= 65535:
         raise Invalid("expected a port from 1 to 65535")
     return value

@@ -96,6 +96,12 @@ class Configuration(NamedTuple):
     bridges: Tuple[Bridge, ...]
     vlan_bridges: Tuple[VlanBridge, ...]
 
+    def real_bridges(self) -> Dict[str, str]:
+        """By the name that other programs see as a bridge's, the real one: a VLAN's parent, a real bridge itself."""
+        names = {vlan.name: vlan.parent for vlan in self.vlan_bridges}
+        names.update({bridge.name: bridge.name for bridge in self.bridges})
+        return names
+
 
 class Port(NamedTuple):
     """A port. Field names are column names."""
@@ -180,6 +186,10 @@ class Edit(NamedTuple):
     @property
     def is_empty(self) -> bool:
         return not (self.changes or self.new_rows)
+
+    def as_lines(self) -> Tuple[str, ...]:
+        """What it does, for people."""
+        return tuple(str(change) for change in self.new_rows + self.changes)
 
 
 class Snapshot(NamedTuple):

@@ -6,12 +6,11 @@ The file is replaced whole, and the copy before it is kept: a host whose managem
 
 import logging
 import os
-import re
 from pathlib import Path
 from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ovsxen.errors import AdministratorError, Refused
-from ovsxen.host import files, process
+from ovsxen.host import files
 from ovsxen.xapi.dbcache_format import (
     NETWORK_KEYS,
     PIF_KEYS,
@@ -28,12 +27,11 @@ from ovsxen.xapi.dbcache_format import (
     sort_pairs,
     write_cache,
 )
-from ovsxen.xapi.records import NO_VLAN, Bond, Network, Pif, Pool, Tunnel, Vlan
+from ovsxen.xapi.records import NO_VLAN, Devices, Network, Pif, Pool
 
 __all__ = [
     "Cache", "CachedBond", "CachedNetwork", "CachedPif", "CachedPool", "CachedTunnel", "CachedVlan",
-    "cache_of_host", "network_uuids_by_bridge", "read_cache", "run_interface_reconfigure", "save_cache", "should_write",
-    "write_cache",
+    "cache_of_host", "network_uuids_by_bridge", "read_cache", "run_interface_reconfigure", "save_cache", "write_cache",
 ]
 
 logger = logging.getLogger(__name__)
@@ -42,34 +40,26 @@ PREVIOUS_SUFFIX = ".previous"
 LARGEST_BYTES = 64 << 20
 
 
-def should_write(setting: str, networkd_db_exists: bool) -> bool:
-    """Whether ovsxen itself writes the file, by the setting DBCACHE. With "exec" interface-reconfigure does."""
-    return setting == "always" or (setting == "auto" and not networkd_db_exists)
-
-
-def cache_of_host(host_ref: str, pools: Sequence[Pool], networks: Sequence[Network], pifs: Sequence[Pif],
-                  bonds: Sequence[Bond], vlans: Sequence[Vlan], tunnels: Sequence[Tunnel]) -> Cache:
+def cache_of_host(pool: Pool, networks: Sequence[Network], devices: Devices) -> Cache:
     """This host's PIFs and what is made of them; every network of the pool, with this host's PIFs only.
 
-    All networks, because one without a PIF here may have a bridge here (openvswitch 5de7052b9). Sorted by ref. Seven
-    parameters: the records come as XAPI gives them, one call per class. Raises Refused where this host has no PIF at
-    all: the next boot from such a file would find no management bridge.
+    All networks, because one without a PIF here may have a bridge here (openvswitch 5de7052b9). Sorted by ref. Raises
+    Refused where this host has no PIF at all: the next boot from such a file would find no management bridge.
     """
-    here = frozenset(pif.ref for pif in pifs if pif.host == host_ref)
+    here = frozenset(pif.ref for pif in devices.pifs if pif.host == devices.host_ref)
     if not here:
-        raise Refused("XAPI has no PIF of this host (%s), so network.dbcache stays as it is" % ascii(host_ref),
+        raise Refused("XAPI has no PIF of this host (%s), so network.dbcache stays as it is" % ascii(devices.host_ref),
                       "look at `xe pif-list`, and at INSTALLATION_UUID in /etc/xensource-inventory")
-    pool = min(pools, key=lambda pool: pool.ref) if pools else None
     return Cache(
-        pifs=tuple(sorted(_cached_pif(pif) for pif in pifs if pif.ref in here)),
+        pifs=tuple(sorted(_cached_pif(pif) for pif in devices.pifs if pif.ref in here)),
         bonds=tuple(sorted(CachedBond(bond.ref, bond.uuid, bond.master, tuple(sorted(bond.slaves)))
-                           for bond in bonds if bond.master in here)),
+                           for bond in devices.bonds if bond.master in here)),
         vlans=tuple(sorted(CachedVlan(vlan.ref, vlan.uuid, vlan.tagged_pif, vlan.untagged_pif)
-                           for vlan in vlans if vlan.untagged_pif in here)),
+                           for vlan in devices.vlans if vlan.untagged_pif in here)),
         tunnels=tuple(sorted(CachedTunnel(tunnel.ref, tunnel.uuid, tunnel.access_pif, tunnel.transport_pif)
-                             for tunnel in tunnels if tunnel.transport_pif in here)),
+                             for tunnel in devices.tunnels if tunnel.transport_pif in here)),
         networks=tuple(sorted(_cached_network(network, here) for network in networks)),
-        pool=CachedPool(pool.ref, sort_pairs(pool.other_config.items(), POOL_KEYS)) if pool else None,
+        pool=CachedPool(pool.ref, sort_pairs(pool.other_config.items(), POOL_KEYS)),
     )
 
 
@@ -146,7 +136,7 @@ def save_cache(path: Path, content: bytes) -> bool:
     if old == content:
         return False
     files.make_directory(target.parent, 0o755)
-    _remove_leftovers(target)
+    files.remove_staged(target.parent, target.name)
     if old is not None and _is_whole(old):
         files.write_file(target.parent / (target.name + PREVIOUS_SUFFIX), (old,))
     files.write_file(target, (content,))
@@ -170,16 +160,6 @@ def _read_old(path: Path) -> Optional[bytes]:
 def _is_whole(content: bytes) -> bool:
     """The end is there. Old writers did not sync, so a power cut left halves, and files of zeros."""
     return content.rstrip().endswith(b"</%s>" % ROOT.encode())
-
-
-def _remove_leftovers(target: Path) -> None:
-    """What killed runs had staged. Nobody else makes these names, and what a live process stages is left alone."""
-    ours = re.compile(r"\.%s(%s)?\.([0-9]{1,9})%s" % tuple(
-        re.escape(part) for part in (target.name, PREVIOUS_SUFFIX, files.STAGED_SUFFIX)))
-    for name in os.listdir(str(target.parent)):
-        match = ours.fullmatch(name)
-        if match and process.read_process(int(match.group(2))) is None:
-            files.remove_if_there(target.parent / name)
 
 
 def run_interface_reconfigure(program: Path, within_s: float) -> None:

@@ -236,10 +236,11 @@ def test_only_the_pins_of_others_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     (tmp_path / "vswitchd.cacert-directory").mkdir()
     keep = tmp_path / "vswitchd.cacert-192.0.2.1"
-    assert pki.remove_other_pins(tmp_path, keep) == ("vswitchd.cacert-192.0.2.11", "vswitchd.cacert-192.0.2.2")
-    assert pki.remove_other_pins(tmp_path, keep) == ()
+    removed = pki.remove_other_pins(tmp_path.glob("vswitchd.cacert-*"), keep)
+    assert removed == ("vswitchd.cacert-192.0.2.11", "vswitchd.cacert-192.0.2.2")
+    assert pki.remove_other_pins(tmp_path.glob("vswitchd.cacert-*"), keep) == ()
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == kept
-    assert pki.remove_other_pins(tmp_path, None) == ("vswitchd.cacert-192.0.2.1",)
+    assert pki.remove_other_pins(tmp_path.glob("vswitchd.cacert-*"), None) == ("vswitchd.cacert-192.0.2.1",)
 
 
 def only_administrator_errors(path: Path, content: bytes) -> None:

@@ -74,3 +74,10 @@ def test_what_has_no_effect_is_named_and_changes_nothing(line: str, named: str) 
 
 def test_no_monitor_is_what_is_done_anyway() -> None:
     assert settings("OVS_CTL_OPTS=--no-monitor\n") == Settings()
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "x", "\u00b2", "\u0663\u0663\u0663\u0663\u0663\u0663", ""])
+def test_a_port_that_is_none_is_a_problem_and_never_keeps_a_host_from_booting(text: str) -> None:
+    chosen = settings("VSWITCH_CONTROLLER_PORT=%s" % text)
+    assert chosen.vswitch_controller_port == 6640
+    assert len(chosen.problems) == (1 if text else 0)

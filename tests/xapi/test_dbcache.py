@@ -19,6 +19,7 @@ from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled, Refused
 from ovsxen.host import process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
+from ovsxen.host.settings import Settings
 from ovsxen.xapi import dbcache
 from ovsxen.xapi.dbcache import (
     Cache,
@@ -35,7 +36,7 @@ from ovsxen.xapi.dbcache import (
     write_cache,
 )
 from ovsxen.xapi.dbcache_format import NETWORK_KEYS, PIF_KEYS, POOL_KEYS, Pairs
-from ovsxen.xapi.records import NULL_REF, Bond, Network, Pif, Pool, Tunnel, Vlan
+from ovsxen.xapi.records import NULL_REF, Bond, Devices, Network, Pif, Pool, Tunnel, Vlan
 from tests.conftest import REPOSITORY
 
 CARRIED = st.text(max_size=12).map(lambda text: re.sub("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "", text))
@@ -300,7 +301,7 @@ TUNNELS = (Tunnel("t2", "uuid-t2", "h2-tunnel0", "h2-eth0"), Tunnel("t1", "uuid-
 
 
 def _of_host(host: str) -> Cache:
-    return cache_of_host(host, POOLS, NETWORKS, PIFS, BONDS, VLANS, TUNNELS)
+    return cache_of_host(POOLS[0], NETWORKS, Devices(host, PIFS, BONDS, VLANS, TUNNELS))
 
 
 def test_the_cache_of_a_host_in_a_pool_of_two_holds_its_own_and_all_networks() -> None:
@@ -347,8 +348,8 @@ def test_the_reader_of_old_hosts_finds_what_it_looks_for() -> None:
 
 
 def test_the_order_in_which_xapi_lists_its_records_changes_nothing() -> None:
-    assert cache_of_host("h1", POOLS, NETWORKS[::-1], PIFS[::-1], BONDS[::-1], VLANS[::-1],
-                         TUNNELS[::-1]) == _of_host("h1")
+    assert cache_of_host(POOLS[0], NETWORKS[::-1], Devices(
+        "h1", PIFS[::-1], BONDS[::-1], VLANS[::-1], TUNNELS[::-1])) == _of_host("h1")
 
 
 def test_a_bridge_gets_the_uuids_of_all_networks_on_its_device_its_own_first() -> None:
@@ -359,8 +360,8 @@ def test_a_bridge_gets_the_uuids_of_all_networks_on_its_device_its_own_first() -
 
 
 def test_a_vlan_that_is_gone_is_gone_from_its_bridge() -> None:
-    pifs = [pif for pif in PIFS if pif.ref != "h1-eth0.5"]
-    cache = cache_of_host("h1", POOLS, NETWORKS, pifs, BONDS, VLANS[1:], TUNNELS)
+    pifs = tuple(pif for pif in PIFS if pif.ref != "h1-eth0.5")
+    cache = cache_of_host(POOLS[0], NETWORKS, Devices("h1", pifs, BONDS, VLANS[1:], TUNNELS))
     assert network_uuids_by_bridge(cache)["xenbr0"] == ("uuid-n-eth0",)
 
 
@@ -370,7 +371,7 @@ def test_a_cache_that_was_read_names_no_bridge_because_nothing_is_attached() -> 
 
 def test_a_pif_whose_network_vanished_between_two_reads_is_passed_over() -> None:
     networks = [network for network in NETWORKS if network.ref != "n-eth0"]
-    cache = cache_of_host("h1", POOLS, networks, PIFS, BONDS, VLANS, TUNNELS)
+    cache = cache_of_host(POOLS[0], networks, Devices("h1", PIFS, BONDS, VLANS, TUNNELS))
     assert network_uuids_by_bridge(cache) == {"xapi2": ("uuid-n-bond",)}
     assert read_cache(write_cache(cache)) == as_read(cache)
 
@@ -378,8 +379,8 @@ def test_a_pif_whose_network_vanished_between_two_reads_is_passed_over() -> None
 @pytest.mark.parametrize("setting, with_networkd, without", [
     ("auto", False, True), ("always", True, True), ("never", False, False), ("exec", False, False)])
 def test_who_writes_is_the_setting_s_choice(setting: str, with_networkd: bool, without: bool) -> None:
-    assert dbcache.should_write(setting, True) is with_networkd
-    assert dbcache.should_write(setting, False) is without
+    assert Settings(dbcache=setting).writes_dbcache(networkd_db_exists=True) is with_networkd
+    assert Settings(dbcache=setting).writes_dbcache(networkd_db_exists=False) is without
 
 
 ONE, OTHER = write_cache(_of_host("h1")), write_cache(_of_host("h2"))
