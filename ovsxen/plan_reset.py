@@ -9,6 +9,7 @@ reads (3.1, tried).
 from typing import Any, Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from ovsxen.ovs.tables import (
+    KEPT_KEY,
     ROOT,
     Bridge,
     Change,
@@ -106,6 +107,7 @@ class _Undoing:
             for row in rows:
                 self.rows[table, row.uuid] = row
                 self.rows.setdefault((table, row.name), row)
+        self.targets = {manager.target for manager in switch.managers}
         self.root = {"manager_options": switch.manager_refs, "ssl": switch.ssl_ref}
         self.root_uuid = switch.root
 
@@ -123,7 +125,18 @@ class _Undoing:
             becomes = self._restored(change, current.was)
             if becomes != current.was:
                 changes.append(current._replace(becomes=becomes))
+        self.lost += self._managers_that_stay_away()
         return Undo(Edit(tuple(changes), tuple(self.made.values())), tuple(dict.fromkeys(self.lost)))
+
+    def _managers_that_stay_away(self) -> Iterator[str]:
+        """Those that an update removed, by XAPI's word: it would remove them again."""
+        if any(change.table == ROOT for change in self.snapshot.changes):
+            return
+        for row in self.snapshot.rows:
+            if row.table == "Manager" and row.columns.get("target") not in self.targets:
+                yield "manager %s was removed because XAPI has no such controller, and stays away: set it with " \
+                      "`ovs-vsctl set-manager`, and mark it with external_ids:%s=true" % (
+                          row.columns.get("target"), KEPT_KEY)
 
     def _current(self, change: Change) -> Optional[Change]:
         """The same column of the same row now: found by uuid, else by name, because bridges are made anew."""

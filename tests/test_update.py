@@ -164,7 +164,8 @@ def test_a_reset_keeps_a_secure_bridge_secure_in_every_commit(up: SandboxHost, x
 
 def test_what_a_reset_cleared_can_be_brought_back(up: SandboxHost, xapi: FakeXapi) -> None:
     up.vsctl("--no-wait", "set", "Bridge", "xenbr1", "other_config:datapath-id=0000000000000001",
-             "--", "set", "Port", "eth0", "other_config:lacp-time=fast", "--", "set-controller", "xenbr1", "ptcp:16653")
+             "--", "set", "Port", "eth0", "other_config:lacp-time=fast", "--", "set-controller", "xenbr1", "ptcp:16653",
+             "--", "set-manager", "ptcp:16640:127.0.0.1")
     introduce(xapi)
     assert any("--undo" in note for note in update(up)["notes"])
     assert up.vsctl("--no-wait", "get", "Port", "eth0", "other_config") == "{}"
@@ -174,6 +175,7 @@ def test_what_a_reset_cleared_can_be_brought_back(up: SandboxHost, xapi: FakeXap
     assert up.vsctl("--no-wait", "get", "Bridge", "xenbr1", "other_config:datapath-id") == '"0000000000000001"'
     assert up.vsctl("--no-wait", "get-controller", "xenbr1") == "ptcp:16653"
     assert up.vsctl("--no-wait", "get-manager") == "ssl:127.0.0.1:6632"
+    assert "ptcp:16640:127.0.0.1" in done.err and "ovsxen-keep" in done.err
     assert "nothing to bring back" in up.ovsxen("emergency-reset", "--undo").out
 
 
