@@ -61,6 +61,16 @@ class Paths(NamedTuple):
         return self.rundir / "ovsxen-boot.json"
 
     @property
+    def watch_report(self) -> Path:
+        """What the daemon last wrote; `ovsxen status` reads it."""
+        return self.rundir / "ovsxen-watch.json"
+
+    @property
+    def daemon_pidfile(self) -> Path:
+        """The daemon holds a lock on this file, and its pid is in it."""
+        return self.rundir / "ovsxen.pid"
+
+    @property
     def historic_booted_marker(self) -> Path:
         """The old init script's mark that this boot's purge is done."""
         return self.root / "run/openvswitch.booted"
@@ -68,6 +78,11 @@ class Paths(NamedTuple):
     @property
     def logdir(self) -> Path:
         return self.root / "var/log/openvswitch"
+
+    @property
+    def evidence(self) -> Path:
+        """One directory for each time that a daemon hung or died: what tells why."""
+        return self.logdir / "ovsxen"
 
     @property
     def daemon_cwd(self) -> Path:

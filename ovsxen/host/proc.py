@@ -14,11 +14,13 @@ from typing import IO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tupl
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled
 from ovsxen.host.clock import Deadline
+from ovsxen.host.systemd import OF_THE_SERVICE
 
 SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Searched after the PATH: an init script's or a user's PATH may lack them (openvswitch 25eb72a26)."""
 
 KEPT_OUTPUT_BYTES = 4096
+KILLED_WITHIN_S = 1.0
 
 
 class Finished(NamedTuple):
@@ -65,6 +67,8 @@ class Child:
         self.argv = argv
         environment: Dict[str, str] = dict(os.environ, LC_ALL="C", PATH=os.pathsep.join(search_path()))
         environment.update(environ or {})
+        for name in OF_THE_SERVICE:  # systemd hears this process and no other
+            environment.pop(name, None)
         program = find_program(argv[0])
         if program is None:
             raise NotInstalled("the program %s is not on this host" % argv[0],
@@ -87,10 +91,20 @@ class Child:
             stdout, stderr = self._popen.communicate(timeout=within_s)
         except subprocess.TimeoutExpired:
             self._kill_group()
-            self._popen.communicate()
+            self._give_up()
             raise NoAnswer("%s did not finish within %g s and was killed" % (self.argv[0], within_s),
                            "look whether the host is overloaded, and try it by hand") from None
         return Finished(self.argv, self._popen.returncode, _text(stdout), _text(stderr))
+
+    def _give_up(self) -> None:
+        """One that hangs in the kernel, or whose output a stranger holds, is not waited for."""
+        try:
+            self._popen.communicate(timeout=KILLED_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            pass
+        for stream in (self._popen.stdout, self._popen.stderr):
+            if stream is not None:
+                stream.close()
 
     def wait_detached(self, within_s: float) -> Finished:
         """Wait for the exit of a program that leaves a daemon behind, and take what it has said until then.

@@ -1,0 +1,96 @@
+"""The one door to systemd, which a unit of Type=notify hears from (sd_notify(3), systemd.service(5)).
+
+The package (systemd-python) is imported only where systemd listens: a SysV host has none. It reads NOTIFY_SOCKET
+itself, each time, so this stays in the environment: this process may run itself anew with the same process id, and is
+then still heard. Other programs must not inherit it.
+"""
+
+import os
+from typing import Callable, Mapping, NamedTuple, Optional
+
+from ovsxen.errors import NotInstalled
+
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+WATCHDOG_USEC = "WATCHDOG_USEC"
+WATCHDOG_PID = "WATCHDOG_PID"
+OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
+"""Variables that are meant for the service itself and no other program that it starts."""
+
+STATUS_CHARACTERS = 500
+"""In UTF-8 at most half of what systemd reads of one message (NOTIFY_BUFFER_MAX in its pid1, 252)."""
+
+
+class Notifier(NamedTuple):
+    """What systemd is told of this service. Without a systemd that listens, nothing is said and all is well.
+
+    What cannot be told is logged, no more: the switch does not depend on it.
+    """
+
+    send: Optional[Callable[[str], object]] = None
+
+    def ready(self, status: str) -> None:
+        """The switch is configured: the unit is active, and what is ordered after it starts; or a reload is done."""
+        self._tell("READY=1", _status(status))
+
+    def status(self, text: str) -> None:
+        """What `systemctl status` shows, on one line."""
+        self._tell(_status(text))
+
+    def extend(self, seconds: float) -> None:
+        """Starting or stopping takes so much longer, from now on. systemd before 236 passes over it."""
+        self._tell("EXTEND_TIMEOUT_USEC=%d" % (seconds * 1000000))
+
+    def watchdog(self) -> None:
+        """All is alive; to be said more often than every `watchdog_s`."""
+        self._tell("WATCHDOG=1")
+
+    def reloading(self) -> None:
+        """The service is about to read its settings again; `ready` says when it has."""
+        self._tell("RELOADING=1")
+
+    def stopping(self, status: str) -> None:
+        """The service is about to end of its own accord."""
+        self._tell("STOPPING=1", _status(status))
+
+    def _tell(self, *assignments: str) -> None:
+        if self.send is None:
+            return
+        try:
+            self.send("\n".join(assignments))
+        except OSError as error:
+            import logging  # a start does without
+            logging.getLogger(__name__).warning(
+                "systemd was not told %s (%s): look whether it still answers, with `systemctl status`",
+                assignments[0], error.strerror)
+
+
+def open_notifier() -> Notifier:
+    """The way to the systemd that started this process, or to nobody.
+
+    Raises NotInstalled where systemd listens and cannot be told: it would wait until its patience ends.
+    """
+    if not os.environ.get(NOTIFY_SOCKET):
+        return Notifier()
+    try:
+        from systemd import daemon
+    except ImportError as error:
+        raise NotInstalled("systemd waits to hear from this service, and Python's package for that cannot be used (%s)"
+                           % error, "install systemd-python, from PyPI or as python3-systemd") from error
+    return Notifier(daemon.notify)
+
+
+def watchdog_s(environ: Mapping[str, str], pid: int) -> Optional[float]:
+    """How long this process may be silent before systemd kills it; None when it may be for ever.
+
+    Half of it is a good interval (sd_watchdog_enabled(3)).
+    """
+    if environ.get(WATCHDOG_PID, str(pid)) != str(pid):
+        return None
+    text = environ.get(WATCHDOG_USEC, "")
+    return int(text) / 1000000.0 if text.isdigit() and int(text) > 0 else None
+
+
+def _status(text: str) -> str:
+    """On one line, because the next would be another assignment; bounded, because systemd drops what is too long."""
+    line = " ".join(text.split())[:STATUS_CHARACTERS]
+    return "STATUS=%s" % "".join(character if character.isprintable() else "?" for character in line)

@@ -1,0 +1,102 @@
+"""What systemd hears of a service, on a socket like its own."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, Optional
+
+import pytest
+
+from ovsxen.errors import EXIT_NOT_INSTALLED, NotInstalled
+from ovsxen.host.systemd import STATUS_CHARACTERS, open_notifier, watchdog_s
+from tests.conftest import REPOSITORY
+
+
+class Listener:
+    """systemd's end of the socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+
+    def heard(self) -> str:
+        return self._end.recv(65536).decode()
+
+
+@pytest.fixture
+def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """A systemd that listens to this process; the package looks for it in the environment and nowhere else."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.bind(str(tmp_path / "notify"))
+        end.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield Listener(end)
+
+
+def test_every_message_is_what_sd_notify_documents(systemd: Listener) -> None:
+    notifier = open_notifier()
+    notifier.ready("the switch is up")
+    notifier.status("a daemon hangs")
+    notifier.extend(1.5)
+    notifier.watchdog()
+    notifier.reloading()
+    notifier.stopping("stopping")
+    assert [systemd.heard() for _ in range(6)] == [
+        "READY=1\nSTATUS=the switch is up", "STATUS=a daemon hangs", "EXTEND_TIMEOUT_USEC=1500000", "WATCHDOG=1",
+        "RELOADING=1", "STOPPING=1\nSTATUS=stopping"]
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("one\nREADY=1\n", "one READY=1"), ("", ""), ("\x1b[31mred\0", "?[31mred?"), ("bridge \udcff", "bridge ?"),
+    ("Brücke", "Brücke"), ("x" * 5000, "x" * STATUS_CHARACTERS),
+    ("\U0001d538" * 5000, "\U0001d538" * STATUS_CHARACTERS)])
+def test_a_status_is_one_short_line_whatever_is_in_it(systemd: Listener, text: str, shown: str) -> None:
+    open_notifier().status(text)
+    assert systemd.heard() == "STATUS=" + shown
+
+
+def test_where_nobody_listens_nothing_is_said_and_nothing_imported() -> None:
+    code = ("import sys\nfrom ovsxen.host.systemd import open_notifier\n"
+            "notifier = open_notifier()\nnotifier.ready('')\nnotifier.watchdog()\nnotifier.stopping('')\n"
+            "print([name for name in sys.modules if name.split('.')[0] == 'systemd'])")
+    environment = {name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"}
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=str(REPOSITORY), env=environment) == b"[]\n"
+
+
+def test_a_systemd_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
+    open_notifier().watchdog()
+    assert [record.getMessage() for record in caplog.records] == [
+        "systemd was not told WATCHDOG=1 (No such file or directory): look whether it still answers, "
+        "with `systemctl status`"]
+
+
+def test_a_systemd_that_cannot_be_told_is_an_error_that_says_what_to_install(
+        systemd: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "systemd", None)  # as if it were not installed: it is, where tests run
+    with pytest.raises(NotInstalled) as raised:
+        open_notifier()
+    assert "install systemd-python" in str(raised.value)
+    assert raised.value.exit_code == EXIT_NOT_INSTALLED
+
+
+def test_a_process_that_runs_itself_anew_is_still_heard(systemd: Listener) -> None:
+    code = ("import os, sys\nfrom ovsxen.host.systemd import open_notifier\n"
+            "open_notifier().status('%d' % os.getpid())\n"
+            "if 'AGAIN' not in os.environ: os.execve(sys.executable, [sys.executable] + sys.argv[1:], "
+            "dict(os.environ, AGAIN='1'))")
+    subprocess.check_call([sys.executable, "-c", code, "-c", code], cwd=str(REPOSITORY))
+    assert systemd.heard() == systemd.heard()
+
+
+@pytest.mark.parametrize("environ, seconds", [
+    ({}, None),
+    ({"WATCHDOG_USEC": "180000000"}, 180.0),
+    ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "7"}, 0.5),
+    ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "8"}, None),
+    ({"WATCHDOG_USEC": "0"}, None),
+    ({"WATCHDOG_USEC": "soon"}, None)])
+def test_the_watchdog_is_for_this_process_or_for_nobody(environ: Dict[str, str], seconds: Optional[float]) -> None:
+    assert watchdog_s(environ, 7) == seconds
