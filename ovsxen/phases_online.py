@@ -35,7 +35,7 @@ def _configure(run: Run, wanted: Identity) -> Result:
         purged_before=run.paths.historic_booted_marker.exists(), always_purge=run.settings.delete_bridges))
     next_cfg = switch.row.next_cfg if switch.row else 0
     if planned.changes != ovsdb.Changes() and not run.dry_run:
-        with _database(run) as connection:
+        with open_database(run) as connection:
             next_cfg = ovsdb.apply(connection, switch, planned.changes, _answer_within_s(run, switch))
     run.configured = Configured(switch, planned.purged, next_cfg)
     if planned.changes == ovsdb.Changes():
@@ -56,7 +56,7 @@ def _read_switch(run: Run) -> ovsdb.Switch:
     """From the server; in a dry run without one, from the file that it would open."""
     if run.dry_run and daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
         return _preview_switch(run.checked)
-    with _database(run) as connection:
+    with open_database(run) as connection:
         return ovsdb.read_switch(connection, run.settings.answer_timeout_s)
 
 
@@ -67,7 +67,8 @@ def _preview_switch(found: Optional[confdb.Found]) -> ovsdb.Switch:
         return ovsdb.query_file(path, found.log.size_bytes) if path else ovsdb.Switch(None, (), ())
 
 
-def _database(run: Run) -> Connection:
+def open_database(run: Run) -> Connection:
+    """A connection to the server of this host. Raises NoAnswer, NotPermitted."""
     label = daemons.find(run.paths, OVSDB_SERVER).label
     return Connection(run.paths.db_sock, label, run.settings.answer_timeout_s)
 
@@ -102,14 +103,14 @@ def _find_version(run: Run) -> str:
 def start_vswitchd(run: Run) -> Result:
     """The switch itself. Started means configured: it says so in the database. While it starts, conf.db is copied."""
     running = _find_vswitchd(run)
-    within_s = run.settings.start_timeout_s + SECONDS_PER_BRIDGE * _bridges_left(run)
+    within_s = vswitchd_within_s(run)
     if running.state is State.RUNNING:
         daemons.require_pidfile(run.paths, running)
         if run.dry_run:
             return Result(Outcome.UNCHANGED, "%s runs" % running.label)
         daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)
         _wait_connected(run, running, within_s)
-        _wait_configured(run, running, within_s)
+        wait_configured(run, running, _next_cfg(run), within_s)
         return Result(Outcome.UNCHANGED, "%s runs and is configured" % running.label)
     if run.dry_run:
         return Result(Outcome.WOULD, "start it")
@@ -118,7 +119,7 @@ def start_vswitchd(run: Run) -> Result:
     started = daemons.start(run.paths, launch.vswitchd_argv(run.paths, run.settings),
                             run.settings.vswitchd_priority, within_s,
                             meanwhile=lambda: keep_generation(run))
-    _wait_configured(run, started, deadline.remaining_s())
+    wait_configured(run, started, _next_cfg(run), deadline.remaining_s())
     return Result(Outcome.DONE, "%s started and configured" % started.label)
 
 
@@ -130,8 +131,10 @@ def _find_vswitchd(run: Run) -> Daemon:
     return found if found.state is State.RUNNING else run.stray_vswitchd
 
 
-def _bridges_left(run: Run) -> int:
-    return len(run.configured.switch.bridges) - len(run.configured.purged) if run.configured else 0
+def vswitchd_within_s(run: Run) -> float:
+    """Seconds that ovs-vswitchd has to configure what the database says: more with many bridges."""
+    left = len(run.configured.switch.bridges) - len(run.configured.purged) if run.configured else 0
+    return run.settings.start_timeout_s + SECONDS_PER_BRIDGE * left
 
 
 def _wait_connected(run: Run, vswitchd: Daemon, within_s: float) -> None:
@@ -142,9 +145,14 @@ def _wait_connected(run: Run, vswitchd: Daemon, within_s: float) -> None:
                        "see %s, then run `ovsxen restart`" % run.paths.log(VSWITCHD))
 
 
-def _wait_configured(run: Run, vswitchd: Daemon, within_s: float) -> None:
-    with _database(run) as connection:
-        if not ovsdb.wait_configured(connection, run.configured.next_cfg if run.configured else 0, max(within_s, 0.1)):
+def _next_cfg(run: Run) -> int:
+    return run.configured.next_cfg if run.configured else 0
+
+
+def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) -> None:
+    """Wait until ovs-vswitchd says that it has configured this. Raises NoAnswer."""
+    with open_database(run) as connection:
+        if not ovsdb.wait_configured(connection, next_cfg, max(within_s, 0.1)):
             raise NoAnswer("%s has not configured what the database says after %g s" % (vswitchd.label, within_s),
                            "it goes on; see %s and `ovsxen status`" % run.paths.log(VSWITCHD))
 
@@ -195,7 +203,7 @@ def _record_hostname(run: Run, name: str) -> Result:
     if _hostname(switch):
         return Result(Outcome.UNCHANGED, _hostname(switch))
     if not run.dry_run:
-        with _database(run) as connection:
+        with open_database(run) as connection:
             ovsdb.apply(connection, switch, ovsdb.Changes(external_ids=(("hostname", name),)),
                         run.settings.answer_timeout_s)
     return Result(run.act(), name)

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple, Tuple
 
+from ovsxen.ovs import lease
 from ovsxen.ovs.ovsdb import Changes, Switch, SwitchRow
 
 BOOT_ID_KEY = "ovsxen-boot-id"
-FLOW_RESTORE_WAIT = "flow-restore-wait"
 NO_ROW = SwitchRow("", "", "", "", {}, {}, 0)
 
 
@@ -59,7 +59,7 @@ def plan_boot(switch: Switch, identity: Identity, moment: Moment) -> BootPlan:
         columns=tuple((name, value) for name, value in columns if value and getattr(row, name) != value),
         external_ids=tuple((key, value) for key, value in dict(wanted_ids).items()
                            if value and row.external_ids.get(key) != value),
-        drop_other_config=(FLOW_RESTORE_WAIT,) if FLOW_RESTORE_WAIT in row.other_config else (),
+        drop_other_config=lease.keys_in(row.other_config),
         purge=purge,
         acknowledge=moment.server_started or not moment.vswitchd_running)
     return BootPlan(changes, switch.bridges if purge else (), why)

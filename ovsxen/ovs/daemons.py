@@ -6,6 +6,7 @@ Open vSwitch's own monitor ignores SIGKILL and rests 10 s before it restarts a d
 """
 
 import os
+import re
 import signal
 from enum import Enum
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
@@ -194,8 +195,11 @@ class Stopped(NamedTuple):
     how: str
 
 
-def stop(paths: Paths, name: str, clock: Clock = MACHINE_CLOCK) -> Stopped:
+def stop(paths: Paths, name: str, clock: Clock = MACHINE_CLOCK, *, ask_first: bool = True) -> Stopped:
     """Stop a daemon and wait until it is gone: ask it, then SIGTERM, then SIGKILL, each with ovs-lib's patience.
+
+    Without `ask_first` the ladder begins at SIGTERM, at which both end at once: a hung one answers nothing, and a
+    ovs-vswitchd that is asked takes its datapath apart port by port, which its successor would have to wait for.
 
     Raises AdministratorError when it outlives even that. A daemon that was started with --monitor by others may come
     back under another pid when it crashes at its end (openvswitch 4d6e7ddac): it is stopped once more.
@@ -205,14 +209,14 @@ def stop(paths: Paths, name: str, clock: Clock = MACHINE_CLOCK) -> Stopped:
         daemon = find_anywhere(paths, name)
         if daemon.state is not State.RUNNING:
             break
-        how = _push_down(paths, daemon, clock)
+        how = _push_down(paths, daemon, clock, ask_first=ask_first)
         if paths.pidfile(name).exists():  # not removed, so it crashed: a monitor of its own may start another
             Deadline(MONITOR_WITHIN_S, clock).wait_until(lambda: find(paths, name).state is State.RUNNING)
     remove_remains(paths, name)
     return Stopped(how)
 
 
-def _push_down(paths: Paths, daemon: Daemon, clock: Clock) -> str:
+def _push_down(paths: Paths, daemon: Daemon, clock: Clock, *, ask_first: bool) -> str:
     """One descent of the ladder; gives the rung on which the daemon ended. Raises AdministratorError."""
     name, target = daemon.name, daemon.process
     if target is None:
@@ -229,8 +233,8 @@ def _push_down(paths: Paths, daemon: Daemon, clock: Clock) -> str:
               ("TERM", lambda: process.send_signal(target, signal.SIGTERM), TERM_PATIENCE_S),
               ("KILL", lambda: process.send_signal(target, signal.SIGKILL), KILL_PATIENCE_S))
     for how, push, patience_s in ladder:
-        if target.is_stopped and how != "KILL":
-            continue  # it can neither answer nor handle a signal
+        if how == "exit" and not ask_first or how != "KILL" and target.is_stopped:
+            continue  # one that is stopped can neither answer nor handle a signal
         push()
         if Deadline(sum(patience_s), clock).wait_until(lambda: process.has_ended(target)):
             return how
@@ -296,3 +300,8 @@ def version_in(name: str, text: str) -> str:
         if "Open vSwitch" in line:
             return line.split()[-1]
     raise OvsxenError("%s says %s instead of its version" % (name, ascii(text[:80])), "reinstall Open vSwitch")
+
+
+def as_numbers(version: str) -> Tuple[int, ...]:
+    """A version as it is compared: 3.10.1 comes after 3.9.0. What follows the numbers does not count."""
+    return tuple(int(part) for part in re.match(r"[0-9.]*", version).group().split(".") if part)  # type: ignore[union-attr]

@@ -29,6 +29,11 @@ RECEIVE_BYTES = 1 << 16
 REMEDY = "look again; if it stays so, run `ovsxen restart`"
 
 
+def encode_request(number: int, method: str, params: List[Any]) -> bytes:
+    """A request as it goes over the wire."""
+    return bytes(ovs.json.to_string({"id": number, "method": method, "params": params}).encode("utf-8"))
+
+
 class Connection:
     """A connection to one Unix socket. `peer` names the other side in errors."""
 

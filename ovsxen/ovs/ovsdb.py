@@ -43,12 +43,13 @@ class Switch(NamedTuple):
 class Changes(NamedTuple):
     """What to write to the Open_vSwitch row; an empty value changes nothing.
 
-    `columns`: text columns to set. `external_ids`: keys to set. `drop_other_config`: keys to remove.
+    `columns`: text columns to set. `external_ids`, `other_config`: keys to set. `drop_other_config`: keys to remove.
     `purge`: forget every bridge. `acknowledge`: count next_cfg up, so that vswitchd says when it has configured this.
     """
 
     columns: Tuple[Tuple[str, str], ...] = ()
     external_ids: Tuple[Tuple[str, str], ...] = ()
+    other_config: Tuple[Tuple[str, str], ...] = ()
     drop_other_config: Tuple[str, ...] = ()
     purge: bool = False
     acknowledge: bool = False
@@ -142,10 +143,10 @@ def _operations(switch: Switch, changes: Changes) -> List[Dict[str, Any]]:
     if row:
         operations.append(_operation("update", row=row))
     mutations: List[List[Any]] = []
-    if changes.external_ids:
-        keys = [key for key, _ in changes.external_ids]
-        mutations += [["external_ids", "delete", ["set", keys]],
-                      ["external_ids", "insert", as_map(dict(changes.external_ids))]]
+    for column, values in (("external_ids", changes.external_ids), ("other_config", changes.other_config)):
+        if values:
+            mutations += [[column, "delete", ["set", [key for key, _ in values]]],
+                          [column, "insert", as_map(dict(values))]]
     if changes.drop_other_config:
         mutations.append(["other_config", "delete", ["set", list(changes.drop_other_config)]])
     if changes.acknowledge:

@@ -1,0 +1,261 @@
+"""OpenFlow state that outlives a restart of ovs-vswitchd: saved from all bridges at once, and restored likewise.
+
+Kept are flows, groups, meters and the TLV map of tunnel options, in the bytes in which the bridge says them. Not kept
+are counters, ages, flows that Open vSwitch hides, and what else a controller may have set (ports, tables, fragments).
+
+What a bridge starts with, and when it throws away what it has (ofproto/connmgr.c, vswitchd/bridge.c; tried with 3.1):
+- While `flow-restore-wait` is set, no bridge has a controller. A standalone one gets its NORMAL flow.
+- When that is cleared, a bridge with a primary controller gets its first one, and loses all flows, groups and meters,
+  restored ones too. The TLV map stays. Hence restore_around.
+"""
+
+from functools import partial
+from typing import Callable, Dict, FrozenSet, NamedTuple, Tuple
+
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
+from ovsxen.host.paths import Paths
+from ovsxen.ovs import openflow10
+from ovsxen.ovs import openflow_messages as messages
+from ovsxen.ovs.openflow import OPENFLOW10, OPENFLOW13, PAUSE, Conversation, Message, converse
+
+TRIES = 3
+SEND_FLOW_REMOVED = 1
+NOT_TOLD = "does not say what it has"
+NOT_TAKEN = "did not take back what was kept of it"
+
+
+class Kept(NamedTuple):
+    """The OpenFlow state of a bridge in the bytes of an OpenFlow version, by its number in messages.
+
+    `flows` and `groups` are the messages that add them, `meters` what a meter_mod has behind its command, `tlv_map` its
+    mappings. `flows10` are flows that only OpenFlow 1.0 says truly, and these messages are of that version.
+    """
+
+    bridge: str
+    version: int
+    flows: Tuple[bytes, ...]
+    groups: Tuple[bytes, ...] = ()
+    meters: Tuple[bytes, ...] = ()
+    tlv_map: Tuple[bytes, ...] = ()
+    flows10: Tuple[bytes, ...] = ()
+
+
+class _Draft(NamedTuple):
+    """What was kept, but for flows that OpenFlow 1.0 has to say, by their places: the bridge would refuse them in this
+    version, or take them for something else.
+    """
+
+    kept: Kept
+    refused: FrozenSet[int] = frozenset()
+    mistaken: FrozenSet[int] = frozenset()
+
+
+class NotRestored(Refused):
+    """Some bridges did not get back what was kept of them; `bridges` names these. All others did."""
+
+    def __init__(self, errors: Dict[str, OvsxenError]) -> None:
+        super().__init__("; ".join(error.problem for error in errors.values()),
+                         "see the log of ovs-vswitchd, and have their controllers set these bridges up again")
+        self.bridges = tuple(errors)
+
+
+class _Changed(NoAnswer):
+    """Flows changed while they were read twice."""
+
+
+def save(paths: Paths, bridges: Tuple[str, ...], within_s: float) -> Tuple[Kept, ...]:
+    """Read what these bridges have, and see that they would take it back. An error of one is an error of all.
+
+    Raises NoAnswer, Refused, NotPermitted, AdministratorError.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return _save(paths, bridges, within_s)
+        except _Changed:
+            continue
+    return _save(paths, bridges, within_s)
+
+
+def restore(paths: Paths, kept: Tuple[Kept, ...], within_s: float) -> None:
+    """Have each bridge get what was kept of it, in place of what it has. May be repeated.
+
+    Flows and groups change all at once, and none of them where one is refused (from OpenFlow 1.3 on, and but for
+    `flows10`). Raises NotRestored when the other bridges have got theirs.
+    """
+    errors = _converse(paths, _tell, kept, within_s)
+    if errors:
+        raise NotRestored(errors)
+
+
+def restore_around(paths: Paths, kept: Tuple[Kept, ...], flushed: FrozenSet[str], flush: Callable[[], None],
+                   within_s: float) -> None:
+    """Like `restore`, then `flush`, by which the bridges in `flushed` lose all, and at once restore these again.
+
+    `flush` returns when they have lost it; what it raises is raised. Meanwhile all that they get is with ovs-vswitchd
+    already, in a bundle that is only to be committed. Raises NotRestored, also only after `flush`.
+    """
+    errors = _converse(paths, _tell, kept, within_s)
+    again = tuple(one for one in kept if one.bridge in flushed and one.bridge not in errors)
+    errors.update(_converse(paths, _tell_after_pause, again, within_s, flush))
+    if errors:
+        raise NotRestored(errors)
+
+
+def comes_back_by_itself(kept: Kept, *, fail_mode: str, controllers: int) -> bool:
+    """A fresh ovs-vswitchd gives this bridge the same state: NORMAL where nobody else is to decide, else nothing.
+
+    `fail_mode` is the column's value, "" where it is unset; `controllers` counts those that are primary.
+    """
+    is_normal = fail_mode != "secure" and controllers == 0
+    normal = openflow10.normal_flow() if kept.version == OPENFLOW10 else messages.normal_flow(kept.version)
+    return kept == Kept(kept.bridge, kept.version, (normal,) if is_normal else ())
+
+
+def is_primary(target: str, kind: str) -> bool:
+    """A Controller with this target and type ("" where that is unset) is one that decides what the bridge forwards.
+
+    One that waits to be connected to, such as XO's `pssl:`, is none (vswitchd/bridge.c, get_controller_ofconn_type).
+    """
+    return kind == "primary" if kind else not target.startswith("p")
+
+
+def _save(paths: Paths, bridges: Tuple[str, ...], within_s: float) -> Tuple[Kept, ...]:
+    drafts, errors = converse(paths, {bridge: partial(_ask, bridge) for bridge in bridges}, within_s, {})
+    doubted = tuple(bridge for bridge in drafts if drafts[bridge].refused or drafts[bridge].mistaken)
+    said, more_errors = converse(paths, {bridge: partial(_ask10, bridge) for bridge in doubted}, within_s,
+                                 dict.fromkeys(doubted, OPENFLOW10))
+    for bridge, error in more_errors.items():
+        if drafts[bridge].refused or not isinstance(error, AdministratorError):
+            errors[bridge] = error
+    for bridge in bridges:
+        if bridge in errors:
+            raise errors[bridge]
+    return tuple(_finished(drafts[bridge], said[bridge].flows) if bridge in said else drafts[bridge].kept
+                 for bridge in bridges)
+
+
+def _ask(bridge: str, version: int) -> Conversation[_Draft]:
+    """Read all, and put it into a bundle that is thrown away, to see what would be refused."""
+    if version == OPENFLOW10:
+        return _Draft((yield from _ask10(bridge, version)))
+    has_meters = version >= OPENFLOW13
+    questions = messages.question_flows(version), messages.question_groups(version), messages.question_tlv_map(version)
+    answers = yield questions + ((messages.question_meters(version),) if has_meters else ())
+    _require_no_errors(bridge, answers, NOT_TOLD)
+    kept = Kept(bridge, version, messages.read_flows(version, answers), messages.read_groups(version, answers),
+                messages.read_meters(answers) if has_meters else (), messages.read_tlv_map(answers))
+    if version < OPENFLOW13 or set(kept.flows) <= {messages.normal_flow(version)} and not kept.groups:
+        return _Draft(kept)
+    answers = yield tuple(messages.bundle(version, kept.flows + kept.groups)) + (messages.discard_bundle(version),)
+    refused = messages.refused(answers)
+    for number, text in refused.items():
+        if not 0 < number <= len(kept.flows) or not messages.may_be_of_openflow10(kept.flows[number - 1]):
+            raise Refused("bridge %s would not take back %s" % (bridge, text),
+                          "replace that, or do without keeping flows")
+    return _Draft(kept, frozenset(number - 1 for number in refused), frozenset(
+        place for place, flow in enumerate(kept.flows)
+        if messages.pushes_vlan_tag(flow) and messages.may_be_of_openflow10(flow)))
+
+
+def _ask10(bridge: str, version: int) -> Conversation[Kept]:
+    answers = yield openflow10.question_flows(), messages.question_tlv_map(version)
+    _require_no_errors(bridge, answers, NOT_TOLD)
+    return Kept(bridge, version, openflow10.read_flows(answers), tlv_map=messages.read_tlv_map(answers))
+
+
+def _finished(draft: _Draft, flows10: Tuple[bytes, ...]) -> Kept:
+    """The draft with flows as OpenFlow 1.0 says them where need is. Both read all flows, in the same order."""
+    flows = draft.kept.flows
+    if [messages.identity(flow) for flow in flows] != [openflow10.identity(flow) for flow in flows10]:
+        raise _Changed("the flows of bridge %s changed while they were saved" % draft.kept.bridge, "try again")
+    places = draft.refused | draft.mistaken
+    return draft.kept._replace(
+        flows=tuple(flow for place, flow in enumerate(flows) if place not in places),
+        flows10=tuple(openflow10.with_flags(flows10[place], messages.flags(flows[place]) & SEND_FLOW_REMOVED)
+                      for place in sorted(places)))
+
+
+def _converse(paths: Paths, tell: Callable[[Kept, int], Conversation[None]], kept: Tuple[Kept, ...], within_s: float,
+              meanwhile: Callable[[], None] = lambda: None) -> Dict[str, OvsxenError]:
+    """Tell each bridge what was kept of it, and then the flows that OpenFlow 1.0 has to say; gives the errors."""
+    _, errors = converse(paths, {one.bridge: partial(tell, one) for one in kept}, within_s,
+                         {one.bridge: one.version for one in kept}, meanwhile)
+    old = {one.bridge: one for one in kept if one.flows10 and one.bridge not in errors}
+    _, more_errors = converse(paths, {bridge: partial(_tell10, one) for bridge, one in old.items()}, within_s,
+                              dict.fromkeys(old, OPENFLOW10))
+    errors.update(more_errors)
+    return errors
+
+
+def _tell(kept: Kept, _: int) -> Conversation[None]:
+    yield from _change(kept, replaces=True)
+
+
+def _tell_after_pause(kept: Kept, version: int) -> Conversation[None]:
+    """Only adds: a controller may have been quicker, and what it has set is its own."""
+    has_bundles = version >= OPENFLOW13
+    if has_bundles:
+        answers = yield tuple(messages.bundle(version, _flow_and_group_changes(kept, replaces=False)))
+        _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+    yield PAUSE
+    if has_bundles:
+        answers = yield _meter_changes(kept, ()) + (messages.commit_bundle(version),)
+        if not messages.refused(answers):
+            return
+    yield from _change(kept, replaces=False)  # the pause was longer than bundles live, or nothing was lost
+
+
+def _tell10(kept: Kept, _: int) -> Conversation[None]:
+    answers = yield (openflow10.name_tables(),) + kept.flows10
+    _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+
+
+def _change(kept: Kept, *, replaces: bool) -> Conversation[None]:
+    """Meters and the TLV map go first: flows refer to them, and no bundle takes them (lib/ofp-bundle.c, 3.1)."""
+    version, has_meters = kept.version, kept.version >= OPENFLOW13
+    answers = yield (messages.question_tlv_map(version),) + ((messages.question_meters(version),) if has_meters else ())
+    _require_no_errors(kept.bridge, answers, NOT_TOLD)
+    meters = messages.read_meters(answers) if has_meters else ()
+    first = _tlv_changes(kept, messages.read_tlv_map(answers)) + _meter_changes(kept, meters)
+    changes = _flow_and_group_changes(kept, replaces=replaces)
+    if version < OPENFLOW13:  # which has no bundles
+        answers = yield first + changes
+        _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+        return
+    answers = yield first + tuple(messages.bundle(version, changes))
+    _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+    answers = yield (messages.commit_bundle(version),)
+    _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+    needed = {messages.meter_id(meter) for meter in kept.meters}
+    surplus = tuple(meter for meter in meters if messages.meter_id(meter) not in needed)
+    if replaces and surplus:
+        answers = yield tuple(messages.delete_meter(version, meter) for meter in surplus)
+        _require_no_errors(kept.bridge, answers, NOT_TAKEN)
+
+
+def _flow_and_group_changes(kept: Kept, *, replaces: bool) -> Tuple[bytes, ...]:
+    """Groups before the flows that refer to them."""
+    if kept.version == OPENFLOW10:
+        return (openflow10.name_tables(),) + ((openflow10.delete_flows(),) if replaces else ()) + kept.flows
+    deletions = messages.delete_flows(kept.version) + (messages.delete_groups(kept.version),)
+    return (deletions if replaces else ()) + kept.groups + kept.flows
+
+
+def _tlv_changes(kept: Kept, tlv_map: Tuple[bytes, ...]) -> Tuple[bytes, ...]:
+    """What adds the mappings that were kept. Others may stay: a fresh bridge has none, and no kept flow uses them."""
+    missing = tuple(mapping for mapping in kept.tlv_map if mapping not in tlv_map)
+    return (messages.add_tlv_mappings(kept.version, missing),) if missing else ()
+
+
+def _meter_changes(kept: Kept, meters: Tuple[bytes, ...]) -> Tuple[bytes, ...]:
+    """What makes the kept meters what they were. Those that are too many have to wait until no flow uses them."""
+    there = {messages.meter_id(meter) for meter in meters}
+    return tuple((messages.modify_meter if messages.meter_id(meter) in there else messages.add_meter)(
+        kept.version, meter) for meter in kept.meters if meter not in meters)
+
+
+def _require_no_errors(bridge: str, answers: Tuple[Message, ...], what: str) -> None:
+    errors = tuple(messages.refused(answers).values())
+    if errors:
+        more = " and %d more" % (len(errors) - 1) if len(errors) > 1 else ""
+        raise Refused("bridge %s %s (%s%s)" % (bridge, what, errors[0], more), "see the log of ovs-vswitchd")

@@ -1,0 +1,282 @@
+"""The OpenFlow messages by which the state of a bridge is read, and made again. Pure: bytes in, bytes out.
+
+What a bridge says of a flow has the match and the instructions in the bytes in which a flow_mod takes them. The same
+goes for the buckets and properties of a group, the bands of a meter, and the TLV map (lib/ofp-flow.c, ofp-group.c,
+ofp-meter.c, ofp-match.c, 3.1). So they are cut out and put behind other headers, and nothing here knows their meaning.
+
+Versions are the numbers in messages. Answers that make no sense raise ValueError or struct.error.
+"""
+
+import struct
+from typing import Dict, Iterable, Iterator, Tuple
+
+from ovsxen.ovs.openflow import ERROR, HEADER, OPENFLOW11, OPENFLOW13, OPENFLOW15, Message, pack_message
+
+EXPERIMENTER, FLOW_MOD, GROUP_MOD, MULTIPART_REQUEST, MULTIPART_REPLY, METER_MOD = 4, 14, 15, 18, 19, 29
+BUNDLE_CONTROL, BUNDLE_ADD = 33, 34
+FLOWS, GROUPS, METERS = 1, 7, 10
+"""Kinds of multipart messages."""
+
+NICIRA, ONF = 0x00002320, 0x4F4E4600
+TLV_TABLE_MOD, TLV_TABLE_REQUEST, TLV_TABLE_REPLY = 24, 25, 26
+ONF_BUNDLE_CONTROL, ONF_BUNDLE_ADD = 2300, 2301
+
+ADD, MODIFY, DELETE_METER, DELETE_GROUP, DELETE_FLOW = 0, 1, 2, 2, 3
+ADD_OR_MODIFY = 0x8000
+BUNDLE_OPEN, BUNDLE_COMMIT, BUNDLE_DISCARD, ATOMIC_AND_ORDERED, BUNDLE_ID = 0, 4, 6, 3, 1
+FLOW_TABLES = 254  # and one more, for what Open vSwitch hides
+ALL_TABLES, ALL_GROUPS, ALL_METERS, ALL_BUCKETS = 0xff, 0xfffffffc, 0xffffffff, 0xffffffff
+ANY_PORT, ANY_GROUP, NO_BUFFER = 0xffffffff, 0xffffffff, 0xffffffff
+
+LENGTH = struct.Struct("!H")
+MATCH, STATISTICS = struct.Struct("!2xH"), struct.Struct("!2xH")
+MATCH_ALL = struct.pack("!HH4x", 1, 4)
+OUTPUT_NORMAL = struct.pack("!HH4xHHIH6x", 4, 24, 0, 16, 0xfffffffa, 0)
+MULTIPART, MORE = struct.Struct("!HH4x"), 1
+EXPERIMENT = struct.Struct("!II")
+FLOW_QUESTION = struct.Struct("!B3xII4xQQ")
+FLOW, FLOW15 = struct.Struct("!2xBx8xHHHHH2xQ16x"), struct.Struct("!4xBxHHHHHQ")
+FLOW_CHANGE = struct.Struct("!QQBBHHHIIIHH")
+GROUP, GROUP_CHANGE = struct.Struct("!2xBxI"), struct.Struct("!HBxI")
+GROUP15, GROUP15_CHANGE = struct.Struct("!2xBxIH6x"), struct.Struct("!HBxIH2xI")
+METER, METER_ID = struct.Struct("!2xHI"), struct.Struct("!2xI")
+TLV_CHANGE = struct.Struct("!H6x")
+TLV_LIMITS_BYTES, TLV_MAPPING_BYTES = 16, 8
+BUNDLE = struct.Struct("!IHH")
+PROBLEM, EXPERIMENTER_ERROR, EXPERIMENTER_ID_BYTES = struct.Struct("!HH"), 0xffff, 4
+FLAGS_AT = HEADER.size + 36
+RESET_COUNTS = 4
+INSTRUCTION, APPLY_ACTIONS = struct.Struct("!HH"), 4
+PUSH_VLAN_AND_SET = struct.pack("!HHH2xH", 17, 8, 0x8100, 25)
+FLOW_NAMES, GROUP_ID = struct.Struct("!Q8xBx4xH"), struct.Struct("!4xI")
+
+KINDS_OF_ERROR = {1: "bad request", 2: "bad action", 3: "bad instruction", 4: "bad match", 5: "flow not changed",
+                  6: "group not changed", 12: "meter not changed", 14: "bad property", 17: "bundle failed"}
+ERRORS = {(2, 4): "no such port", (2, 9): "no such group", (4, 6): "unknown field", (5, 1): "table is full",
+          (5, 2): "no such table", (6, 3): "too many groups", (6, 9): "no such type of group", (12, 2): "invalid meter",
+          (12, 8): "too many meters"}
+
+
+def question_flows(version: int) -> bytes:
+    body = FLOW_QUESTION.pack(ALL_TABLES, ANY_PORT, ANY_GROUP, 0, 0) + MATCH_ALL
+    return _question(version, FLOWS, body)
+
+
+def question_groups(version: int) -> bytes:
+    return _question(version, GROUPS, struct.pack("!I4x", ALL_GROUPS) if version == OPENFLOW15 else b"")
+
+
+def question_meters(version: int) -> bytes:
+    return _question(version, METERS, struct.pack("!I4x", ALL_METERS))
+
+
+def question_tlv_map(version: int) -> bytes:
+    return _experiment(version, NICIRA, TLV_TABLE_REQUEST, b"")
+
+
+def _question(version: int, kind: int, body: bytes) -> bytes:
+    return pack_message(version, MULTIPART_REQUEST, MULTIPART.pack(kind, 0) + body)
+
+
+def _experiment(version: int, experimenter: int, kind: int, body: bytes) -> bytes:
+    return pack_message(version, EXPERIMENTER, EXPERIMENT.pack(experimenter, kind) + body)
+
+
+def read_flows(version: int, answers: Iterable[Message]) -> Tuple[bytes, ...]:
+    """For each flow the flow_mod that adds it. Counters and ages are left out."""
+    fixed = FLOW15 if version == OPENFLOW15 else FLOW
+    changes = []
+    for body, begin, end in _entries(answers, FLOWS, fixed.size + len(MATCH_ALL)):
+        table, priority, idle_s, hard_s, flags, importance, cookie = fixed.unpack_from(body, begin)
+        match = begin + fixed.size
+        match_end = instructions = match + padded(*MATCH.unpack_from(body, match))
+        if version == OPENFLOW15:  # has statistics of any length in between
+            instructions += padded(*STATISTICS.unpack_from(body, match_end))
+        if instructions > end:
+            raise ValueError("a flow of %d bytes with parts that are longer" % (end - begin))
+        change = FLOW_CHANGE.pack(
+            cookie, 0, table, ADD, idle_s, hard_s, priority, NO_BUFFER, ANY_PORT, ANY_GROUP, flags, importance)
+        changes.append(pack_message(version, FLOW_MOD, change + body[match:match_end] + body[instructions:end]))
+    return tuple(changes)
+
+
+def identity(flow: bytes) -> bytes:
+    """Cookie, table, timeouts and priority of a flow: what it has in all versions, whatever its match and actions."""
+    return flow[8:16] + flow[24:25] + flow[26:32]
+
+
+def flags(flow: bytes) -> int:
+    """Of a flow, where the version tells them: from OpenFlow 1.3 on."""
+    return int(LENGTH.unpack_from(flow, FLAGS_AT)[0])
+
+
+def may_be_of_openflow10(flow: bytes) -> bool:
+    """It has the flag that Open vSwitch gives to flows added by OpenFlow 1.0 and 1.1, whose actions other versions may
+    not say truly, and nothing but actions (lib/ofp-flow.c, ofputil_decode_flow_mod_flags, 3.1).
+    """
+    instructions = HEADER.size + FLOW_CHANGE.size
+    instructions += padded(*MATCH.unpack_from(flow, instructions))
+    if not flags(flow) & RESET_COUNTS or instructions == len(flow):
+        return False
+    return INSTRUCTION.unpack_from(flow, instructions) == (APPLY_ACTIONS, len(flow) - instructions)
+
+
+def pushes_vlan_tag(flow: bytes) -> bool:
+    return PUSH_VLAN_AND_SET in flow
+
+
+def normal_flow(version: int) -> bytes:
+    """What read_flows gives for `priority=0 actions=NORMAL` in table 0."""
+    change = FLOW_CHANGE.pack(0, 0, 0, ADD, 0, 0, 0, NO_BUFFER, ANY_PORT, ANY_GROUP, 0, 0)
+    return pack_message(version, FLOW_MOD, change + MATCH_ALL + OUTPUT_NORMAL)
+
+
+def read_groups(version: int, answers: Iterable[Message]) -> Tuple[bytes, ...]:
+    """For each group the group_mod that adds it. OpenFlow 1.5 alone tells selection_method and ids of buckets."""
+    changes = []
+    for body, begin, end in _entries(answers, GROUPS, (GROUP15 if version == OPENFLOW15 else GROUP).size):
+        if version == OPENFLOW15:
+            kind, group, buckets_bytes = GROUP15.unpack_from(body, begin)
+            head = GROUP15_CHANGE.pack(ADD_OR_MODIFY, kind, group, buckets_bytes, ALL_BUCKETS)
+        else:
+            head = GROUP_CHANGE.pack(ADD_OR_MODIFY, *GROUP.unpack_from(body, begin))
+        rest = begin + (GROUP15 if version == OPENFLOW15 else GROUP).size
+        changes.append(pack_message(version, GROUP_MOD, head + body[rest:end]))
+    return tuple(changes)
+
+
+def read_meters(answers: Iterable[Message]) -> Tuple[bytes, ...]:
+    """For each meter what a meter_mod has behind its command, the same in all versions: flags, id, bands."""
+    return tuple(body[begin + LENGTH.size:end] for body, begin, end in _entries(answers, METERS, METER.size))
+
+
+def read_tlv_map(answers: Iterable[Message]) -> Tuple[bytes, ...]:
+    """The mappings of tunnel options to fields."""
+    for answer in answers:
+        if answer.kind == EXPERIMENTER and EXPERIMENT.unpack_from(answer.body) == (NICIRA, TLV_TABLE_REPLY):
+            mappings = answer.body[EXPERIMENT.size + TLV_LIMITS_BYTES:]
+            if len(mappings) % TLV_MAPPING_BYTES:
+                raise ValueError("a TLV map of %d bytes" % len(mappings))
+            return tuple(mappings[at:at + TLV_MAPPING_BYTES] for at in range(0, len(mappings), TLV_MAPPING_BYTES))
+    raise ValueError("no answer about the TLV map")
+
+
+def _entries(answers: Iterable[Message], kind: int, least: int) -> Iterator[Tuple[bytes, int, int]]:
+    """Of what was said in multipart messages of a kind, to the last: where each entry begins and ends."""
+    flags = MORE
+    for answer in answers:
+        if answer.kind != MULTIPART_REPLY:
+            continue
+        its_kind, its_flags = MULTIPART.unpack_from(answer.body)
+        if its_kind != kind:
+            continue
+        flags, body, begin = its_flags, answer.body, MULTIPART.size
+        while begin < len(body):
+            end = begin + LENGTH.unpack_from(body, begin)[0]
+            if end < begin + least or end > len(body):
+                raise ValueError("an entry of %d bytes" % (end - begin))
+            yield body, begin, end
+            begin = end
+    if flags & MORE:
+        raise ValueError("no whole answer to multipart question %d" % kind)
+
+
+def padded(size: int) -> int:
+    """Up to the next eighth byte."""
+    return size + 7 & ~7
+
+
+def add_tlv_mappings(version: int, mappings: Tuple[bytes, ...]) -> bytes:
+    return _experiment(version, NICIRA, TLV_TABLE_MOD, TLV_CHANGE.pack(ADD) + b"".join(mappings))
+
+
+def add_meter(version: int, meter: bytes) -> bytes:
+    return pack_message(version, METER_MOD, LENGTH.pack(ADD) + meter)
+
+
+def modify_meter(version: int, meter: bytes) -> bytes:
+    return pack_message(version, METER_MOD, LENGTH.pack(MODIFY) + meter)
+
+
+def delete_meter(version: int, meter: bytes) -> bytes:
+    """Takes the flows that use it along."""
+    return pack_message(version, METER_MOD, LENGTH.pack(DELETE_METER) + meter)
+
+
+def meter_id(meter: bytes) -> int:
+    return int(METER_ID.unpack_from(meter)[0])
+
+
+def delete_flows(version: int) -> Tuple[bytes, ...]:
+    """OpenFlow 1.1 has no way to say all tables."""
+    tables = range(FLOW_TABLES) if version == OPENFLOW11 else (ALL_TABLES,)
+    return tuple(pack_message(version, FLOW_MOD, FLOW_CHANGE.pack(
+        0, 0, table, DELETE_FLOW, 0, 0, 0, NO_BUFFER, ANY_PORT, ANY_GROUP, 0, 0) + MATCH_ALL) for table in tables)
+
+
+def delete_groups(version: int) -> bytes:
+    """Takes the flows that use them along."""
+    change = (GROUP15_CHANGE.pack(DELETE_GROUP, 0, ALL_GROUPS, 0, ALL_BUCKETS) if version == OPENFLOW15
+              else GROUP_CHANGE.pack(DELETE_GROUP, 0, ALL_GROUPS))
+    return pack_message(version, GROUP_MOD, change)
+
+
+def bundle(version: int, changes: Iterable[bytes]) -> Iterator[bytes]:
+    """Opens a bundle and puts flow_mods and group_mods into it, which have the transactions 1, 2, and so on there."""
+    yield _bundle_control(version, BUNDLE_OPEN)
+    kind, head = BUNDLE_ADD, BUNDLE.pack(BUNDLE_ID, 0, ATOMIC_AND_ORDERED)
+    if version == OPENFLOW13:
+        kind, head = EXPERIMENTER, EXPERIMENT.pack(ONF, ONF_BUNDLE_ADD) + head
+    for number, change in enumerate(changes, 1):
+        yield HEADER.pack(version, kind, HEADER.size + len(head) + len(change), number) + head
+        yield HEADER.pack(version, change[1], len(change), number)
+        yield change[HEADER.size:]
+
+
+def commit_bundle(version: int) -> bytes:
+    return _bundle_control(version, BUNDLE_COMMIT)
+
+
+def discard_bundle(version: int) -> bytes:
+    return _bundle_control(version, BUNDLE_DISCARD)
+
+
+def _bundle_control(version: int, kind: int) -> bytes:
+    body = BUNDLE.pack(BUNDLE_ID, kind, ATOMIC_AND_ORDERED)
+    if version == OPENFLOW13:
+        return _experiment(version, ONF, ONF_BUNDLE_CONTROL, body)
+    return pack_message(version, BUNDLE_CONTROL, body)
+
+
+def refused(answers: Iterable[Message]) -> Dict[int, str]:
+    """Which transactions were refused, each with what it was and why, in words."""
+    return {answer.transaction: _error_text(answer.body) for answer in answers if answer.kind == ERROR}
+
+
+def _error_text(body: bytes) -> str:
+    """From an error: its type, its code, and behind these the beginning of what was refused."""
+    kind, code = PROBLEM.unpack_from(body)
+    begin = PROBLEM.size + (EXPERIMENTER_ID_BYTES if kind == EXPERIMENTER_ERROR else 0)
+    reason = ERRORS.get((kind, code), "%s, code %d" % (KINDS_OF_ERROR.get(kind, "error of type %d" % kind), code))
+    return "%s: %s" % (_subject(body[begin:]), reason)
+
+
+def _subject(message: bytes) -> str:
+    """What a message of ours was about, by its first 64 bytes."""
+    kind, begin = message[1], HEADER.size
+    if kind == BUNDLE_ADD:
+        kind, begin = message[begin + BUNDLE.size + 1], begin + BUNDLE.size + HEADER.size
+    elif kind == EXPERIMENTER:
+        experimenter, its_kind = EXPERIMENT.unpack_from(message, begin)
+        if experimenter == NICIRA:
+            return "the TLV map"
+        if its_kind == ONF_BUNDLE_ADD:
+            begin += EXPERIMENT.size + BUNDLE.size
+            kind, begin = message[begin + 1], begin + HEADER.size
+    if kind == FLOW_MOD:
+        return "a flow with cookie=%#x, table=%d, priority=%d" % FLOW_NAMES.unpack_from(message, begin)
+    if kind == GROUP_MOD:
+        return "group %d" % GROUP_ID.unpack_from(message, begin)[0]
+    if kind == METER_MOD:
+        return "meter %d" % GROUP_ID.unpack_from(message, begin)[0]
+    return "a message of type %d" % kind
