@@ -88,7 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("directory", nargs="?", metavar="DIR", help="where sandbox makes its host")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and why; change nothing")
+    parser.add_argument("--detach", action="store_true", help="go on in the background; return when the switch is up")
     parser.add_argument("--undo", action="store_true", help="bring back what the last reset cleared")
+    parser.add_argument("--save-flows", nargs="?", const="yes", default="no", choices=("yes", "no"),
+                        help="keep flows, groups and meters over a restart")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
     return parser
 
@@ -96,8 +99,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
     takes = VERBS[options.verb].takes
-    for name in ("directory", "json", "dry_run", "undo", "stale_bridges", "command"):
-        if getattr(options, name) not in (None, False, []) and name not in takes:
+    for name in ("directory", "json", "dry_run", "detach", "undo", "save_flows", "stale_bridges", "command"):
+        if getattr(options, name) not in (None, False, "no", []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
     return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
 
@@ -159,15 +162,29 @@ def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[P
     if options.verb == "start":
         from ovsxen import boot
         return boot.start(host, note, dry_run=options.dry_run)
+    if options.verb == "restart":
+        from ovsxen.restart import restart
+        return restart(host, note, keep_flows=options.save_flows == "yes")
     from ovsxen import lifecycle
-    return {"stop": lifecycle.stop, "restart": lifecycle.restart, "reload": lifecycle.reload,
+    return {"stop": lifecycle.stop, "reload": lifecycle.reload,
             "force-reload": lifecycle.reload, "load-kmod": lifecycle.load_kmod}[options.verb](host, note)
 
 
+def run_daemon(options: argparse.Namespace) -> int:
+    """Boot the switch, then watch and mend it, until it is stopped."""
+    from ovsxen import supervise
+    from ovsxen.host import detach, systemd
+    from ovsxen.news import Log
+    host = find_host(options)
+    log = Log(_print_phase, lambda text: _print(text, sys.stdout), lambda text: warn("warning: %s" % text))
+    ended = supervise.supervise(host, systemd.open_notifier(), log, in_background=options.detach)
+    if ended.anew:
+        detach.run_anew(host.paths.root)
+    return ended.code
+
+
 def _print_phase(phase: Phase) -> None:
-    _print("%-14s %-9s %7.1f ms  %s" % (phase.name, phase.outcome.value, phase.ms, phase.reason), sys.stdout)
-    for name in phase.names:
-        _print("                 %s" % printable(name), sys.stdout)
+    _print(phase.as_text(), sys.stdout)
 
 
 def _print_json(value: Dict[str, Any]) -> None:
@@ -255,9 +272,12 @@ def show_help(_options: argparse.Namespace) -> int:
 
 
 VERBS: Dict[str, Verb] = {
+    "daemon": Verb("boot the switch, then watch and mend it; what systemd and the SysV script run", ("detach",),
+                   run_daemon),
     "start": Verb("boot the switch; repeat it as often as you like", ("json", "dry_run"), run_sequence),
     "stop": Verb("stop both daemons", ("json",), run_sequence),
-    "restart": Verb("stop, then start; purges only what a start would", ("json",), run_sequence),
+    "restart": Verb("restart both daemons, the database first; --save-flows keeps flows, groups and meters",
+                    ("json", "save_flows"), run_sequence),
     "reload": Verb("read inventory and settings again, interrupt nothing", ("json",), run_sequence),
     "force-reload": Verb("the same as reload", ("json",), run_sequence),
     "update": Verb("make the switch agree with XAPI, as its plugin does", ("json", "dry_run"), run_update),

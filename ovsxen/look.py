@@ -11,10 +11,12 @@ from typing import NamedTuple, Optional, Tuple
 from ovsxen import gate
 from ovsxen.answer import UpdateReport, read_update_report
 from ovsxen.errors import NotPermitted, OvsxenError
-from ovsxen.host import identity, inventory, kmod, process
+from ovsxen.host import detach, identity, inventory, kmod, process
+from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.inventory import NetworkConf
 from ovsxen.host.kmod import KernelModules
 from ovsxen.host.paths import Paths
+from ovsxen.host.process import Process
 from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.dblog import Kind, Log
@@ -22,6 +24,7 @@ from ovsxen.ovs.generations import Recovery
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
+from ovsxen.watch_report import WatchReport, read_watch_report
 
 
 class Health(Enum):
@@ -70,6 +73,14 @@ class SeenSwitch(NamedTuple):
     problem: str = ""
 
 
+class Watch(NamedTuple):
+    """The daemon that watches the switch: who it is, where it lives, and what it last wrote in this boot."""
+
+    process: Optional[Process] = None
+    report: Optional[WatchReport] = None
+    is_stale: bool = False
+
+
 class Seen(NamedTuple):
     """Everything that a look at the host gives. `disabled` is network.conf where it does not ask for the switch."""
 
@@ -88,6 +99,7 @@ class Seen(NamedTuple):
     update_under_way: bool
     start_under_way: bool
     recoveries: Tuple[Tuple[Path, Recovery], ...]
+    watch: Watch
     warnings: Tuple[str, ...]
 
 
@@ -105,7 +117,7 @@ def look(host: Host) -> Seen:
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
-        warnings=warnings)
+        watch=_look_at_watch(paths, boot_id), warnings=warnings)
 
 
 def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
@@ -123,6 +135,13 @@ def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
         return SeenDaemon(daemon, Health.HUNG, why_hung=error.problem)
     return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said),
                       pidfile_problem=daemons.find_pidfile_problem(paths, daemon))
+
+
+def _look_at_watch(paths: Paths, boot_id: str) -> Watch:
+    report = read_watch_report(paths.watch_report, boot_id)
+    now = detach.find_holder(paths.daemon_pidfile)
+    return Watch(now, report, report is not None and now is not None and report.pid == now.pid
+                 and report.is_stale(MACHINE_CLOCK.monotonic()))
 
 
 def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwitch:

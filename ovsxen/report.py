@@ -33,6 +33,11 @@ class Phase(NamedTuple):
     names: Tuple[str, ...] = ()
     exit_code: int = 0
 
+    def as_text(self) -> str:
+        """A line for people, and one for each name."""
+        line = "%-14s %-9s %7.1f ms  %s" % (self.name, self.outcome.value, self.ms, self.reason)
+        return "\n".join([line] + ["                 %s" % printable(name) for name in self.names])
+
     def as_json(self) -> Dict[str, Any]:
         return {"name": self.name, "outcome": self.outcome.value, "reason": self.reason, "ms": round(self.ms, 1),
                 "names": list(self.names)}

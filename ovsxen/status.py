@@ -4,15 +4,18 @@ docs/status.md is the contract of the JSON form.
 """
 
 from enum import Enum
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ovsxen.answer import UNFINISHED
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.dblog import Kind
-from ovsxen.plan_boot import BOOT_ID_KEY, FLOW_RESTORE_WAIT
+from ovsxen.ovs.lease import FLOW_RESTORE_WAIT
+from ovsxen.plan_boot import BOOT_ID_KEY
 from ovsxen.report import BAD, printable
+from ovsxen.watch_report import ENDED
 
 SCHEMA = 1
+START_WATCH = "systemctl start openvswitch` (without systemd `ovsxen daemon --detach`)"
 COMPACT = "`ovs-appctl -t ovsdb-server ovsdb-server/compact`"
 
 
@@ -42,7 +45,7 @@ class Status(NamedTuple):
 def judge(seen: Seen) -> Status:
     """Make the verdict."""
     problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
-                     + _database_problems(seen) + _boot_problems(seen) + _update_problems(seen))
+                     + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen) + _update_problems(seen))
     verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
     return Status(verdict, problems, seen)
 
@@ -149,6 +152,22 @@ def _boot_problems(seen: Seen) -> List[str]:
                        for phase in seen.report.phases if phase.outcome in BAD]
 
 
+def _watch_problems(seen: Seen) -> List[str]:
+    """A daemon that was there and is gone was not ended in order; one that never was is the administrator's choice."""
+    watching, report = seen.watch.process, seen.watch.report
+    if watching is None:
+        if report is None or report.doing == ENDED or _is_off_on_purpose(seen):
+            return []
+        return ["the ovsxen daemon (pid %d) is gone, so nobody starts again what dies: run `%s" % (
+            report.pid, START_WATCH)]
+    if watching.is_stopped:
+        return ["%s does not watch the switch: run `kill -CONT %d`" % (watching.label, watching.pid)]
+    if seen.watch.is_stale:
+        return ["%s has written nothing for a while, it hangs and does not watch the switch: kill it with SIGKILL, "
+                "which leaves the switch alone, and run `%s" % (watching.label, START_WATCH)]
+    return list(report.problems) if report is not None and report.pid == watching.pid else []
+
+
 def _update_problems(seen: Seen) -> List[str]:
     """XAPI tells nobody that its plugin failed."""
     if seen.update is None or seen.disabled is not None:
@@ -190,6 +209,20 @@ def _describe_database(seen: Seen) -> str:
     return "good, %d records, schema %s" % (seen.log.records, seen.log.schema.version if seen.log.schema else "")
 
 
+def _describe_watch(seen: Seen) -> str:
+    if seen.watch.process is None:
+        return "nobody"
+    events = seen.watch.report.events if seen.watch.report else ()
+    last = "; last, at %s: %s" % (events[-1].when, printable(events[-1].text)) if events else ""
+    return "pid %d%s" % (seen.watch.process.pid, last)
+
+
+def _watch_as_json(seen: Seen) -> Optional[Dict[str, Any]]:
+    if seen.watch.report is None:
+        return None
+    return dict(seen.watch.report.as_json(), alive=seen.watch.process is not None, stale=seen.watch.is_stale)
+
+
 def as_json(status: Status) -> Dict[str, Any]:
     """The members that docs/status.md documents."""
     seen, switch = status.seen, status.seen.switch.switch
@@ -201,6 +234,7 @@ def as_json(status: Status) -> Dict[str, Any]:
             "link": seen.switch.link.value, "bridges": len(switch.bridges) if switch else None,
             "managers": list(switch.managers) if switch else [], "boot_id": seen.boot_id,
             "boot": seen.report.as_json() if seen.report else None,
+            "watch": _watch_as_json(seen),
             "update": seen.update.as_json() if seen.update else None,
             "problems": list(status.problems), "warnings": list(warnings_of(status))}
 
@@ -223,6 +257,7 @@ def as_text(status: Status) -> str:
              ("conf.db", _describe_database(seen)), ("link", seen.switch.link.value),
              ("bridges", str(len(switch.bridges)) if switch else "unknown"),
              ("managers", (", ".join(switch.managers) or "none") if switch else "unknown")]
+    rows.append(("watched by", _describe_watch(seen)))
     if seen.report:
         rows.append(("boot", "%d phases in %.0f ms, %d bridge(s) purged%s" % (
             len(seen.report.phases), sum(phase.ms for phase in seen.report.phases), len(seen.report.purged),

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
 
-from ovsxen.host import proc, process
+from ovsxen.host import detach, proc, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
@@ -115,7 +115,14 @@ class SandboxHost:
         if number == 9:
             assert Deadline(10).wait_until(lambda: process.has_ended(target))
 
+    def watcher(self) -> Optional[process.Process]:
+        """The ovsxen daemon, where one runs."""
+        return detach.find_holder(self.paths.daemon_pidfile)
+
     def kill_daemons(self) -> None:
+        watching = self.watcher()
+        if watching and process.send_signal(watching, signal.SIGKILL):  # first: it would start them again
+            assert Deadline(10).wait_until(lambda: process.has_ended(watching))
         for name in (VSWITCHD, OVSDB_SERVER):
             if daemons.find(self.paths, name).process:
                 self.signal(name, 9)

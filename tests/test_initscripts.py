@@ -12,10 +12,12 @@ from typing import Dict, List, NamedTuple, Tuple
 import pytest
 
 from ovsxen import sequence
+from ovsxen.host import process
 from ovsxen.host.assignments import parse_assignments
+from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.host.settings import OVS_CTL_OPTIONS, SYSCONFIG, Settings, parse_settings
-from ovsxen.ovs import daemons
+from ovsxen.ovs import daemons, evidence
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
@@ -29,7 +31,8 @@ SYSCONFIG_TEMPLATE = INITSCRIPTS / "sysconfig.openvswitch"
 LOGROTATE = INITSCRIPTS / "logrotate.openvswitch"
 
 MACHINE = Paths(Path("/"), Path("/usr/share/openvswitch"))
-VERBS = ("start", "stop", "restart", "reload", "force-reload", "status", "version", "load-kmod", "help")
+VERBS = ("start", "stop", "restart", "reload", "force-reload", "force-reload-kmod", "status", "version", "load-kmod",
+         "help")
 SHELLS = tuple(shell for shell in ("dash", "bash") if shutil.which(shell)) or ("sh",)
 
 
@@ -70,6 +73,12 @@ def read_lsb_block(text: str) -> Dict[str, str]:
     lines = [re.fullmatch(r"# ([A-Za-z-]+):(.*)", line) for line in block.splitlines()]
     assert all(lines), block
     return {line.group(1): line.group(2).strip() for line in lines if line}
+
+
+def kill_watcher(host: SandboxHost) -> None:
+    watching = host.watcher()
+    assert watching is not None and process.send_signal(watching, signal.SIGKILL)
+    assert Deadline(LIMIT_S).wait_until(lambda: process.has_ended(watching))
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -129,6 +138,16 @@ def test_start_and_stop_may_be_repeated(host: SandboxHost) -> None:
     assert lock.is_file()
     assert [service(host, program, "stop").code for _ in range(2)] == [0, 0]
     assert not lock.exists()
+    assert host.watcher() is None
+
+
+@pytest.mark.parametrize("verb", ["start", "restart"])
+def test_a_switch_that_nobody_watches_is_watched_after_a_start_or_a_restart(host: SandboxHost, verb: str) -> None:
+    program = install_ovsxen(host)
+    assert service(host, program, "start").code == 0
+    kill_watcher(host)
+    assert service(host, program, verb).code == 0
+    assert host.watcher() is not None
 
 
 def test_in_bridge_mode_a_start_succeeds_and_status_says_stopped(host: SandboxHost) -> None:
@@ -142,6 +161,7 @@ def test_in_bridge_mode_a_start_succeeds_and_status_says_stopped(host: SandboxHo
 def test_status_tells_a_switch_that_died(host: SandboxHost) -> None:
     program = install_ovsxen(host)
     assert service(host, program, "start").code == 0
+    kill_watcher(host)
     host.signal(VSWITCHD, signal.SIGKILL)
     assert service(host, program, "status").code == 1
 
@@ -177,7 +197,16 @@ def test_a_host_without_subsys_directory_gets_none(host: SandboxHost) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_and_its_arguments_reach_ovsxen_as_they_are(host: SandboxHost, verb: str) -> None:
     program = install_program(host, """printf '[%s]' "$@" """)
-    assert service(host, program, verb, "--json", "two words", "").out == "[%s][--json][two words][]" % verb
+    asked = "[daemon][--detach]" if verb == "start" else "[%s]" % verb
+    assert service(host, program, verb, "--json", "two words", "").out == asked + "[--json][two words][]"
+
+
+def test_a_restart_that_went_well_is_followed_by_a_daemon_that_only_complains(host: SandboxHost) -> None:
+    program = install_program(host, 'echo "$*"; echo "$*" >&2; [ "$*" != "restart --bad" ]')
+    done = service(host, program, "restart", "--save-flows")
+    assert (done.code, done.out, done.err) == (0, "restart --save-flows\n", "restart --save-flows\ndaemon --detach\n")
+    done = service(host, program, "restart", "--bad")
+    assert (done.code, done.err) == (1, "restart --bad\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("",), ("bounce",), ("sandbox", "/tmp/x"), ("*",), ("--help",)])
@@ -350,11 +379,17 @@ def test_systemd_219_knows_every_line_of_the_unit() -> None:
     ("Service", "LogsDirectory=openvswitch"), ("Service", "ExecCondition=/bin/true"), ("Service", "Type=exec"),
     ("Service", "Type=notify-reload"), ("Service", "ProtectSystem=strict"), ("Service", "ExecStart=+/bin/true"),
     ("Service", "ExecStart=true"), ("Service", "LimitSTACK=2M"), ("Service", "LimitNOFILE=1024:65535"),
-    ("Service", "Restart=on-failure"), ("Service", "StandardOutput=file:/tmp/x"), ("Service", "Wants=x.service"),
+    ("Service", "OOMPolicy=continue"), ("Service", "StandardOutput=file:/tmp/x"), ("Service", "Wants=x.service"),
+    ("Service", "NotifyAccess=exec"), ("Service", "TimeoutAbortSec=10"), ("Unit", "StartLimitInterval=0"),
     ("Unit", "Description=Text # no comment")])
 def test_a_line_that_systemd_219_does_not_take_is_refused(section: str, line: str) -> None:
     text = UNIT.read_text().replace("[%s]\n" % section, "[%s]\n%s\n" % (section, line))
     assert len(refusals_of_219(text)) == 1
+
+
+def test_a_oneshot_that_systemd_219_would_have_to_restart_is_refused() -> None:
+    assert refusals_of_219("[Service]\nType=oneshot\nRestart=on-failure\n") == [
+        "a oneshot cannot be restarted (until 244)"]
 
 
 def test_the_unit_is_ahead_of_everything_that_needs_the_network() -> None:
@@ -374,7 +409,7 @@ def test_the_unit_kills_nothing_but_the_command_that_it_runs() -> None:
 
 def test_the_unit_runs_verbs_that_ovsxen_has(host: SandboxHost) -> None:
     commands = [value.split() for _, name, value in parse_unit(UNIT.read_text()) if name.startswith("Exec")]
-    assert [command[0] for command in commands] == ["/usr/bin/ovsxen"] * 3
+    assert [command[0] for command in commands] == ["/usr/bin/ovsxen"] * 2
     for command in commands:
         assert host.ovsxen(*(command[1:] + ["--help"])).code == 0
 
@@ -385,6 +420,9 @@ def test_systemd_waits_longer_than_ovsxen_does() -> None:
     round_s = 1.0 + sum(ladder) + daemons.MONITOR_WITHIN_S  # 1 s: for the answer to `exit`
     assert float(unit["TimeoutStopSec"]) > sequence.TURN_WITHIN_S + 2 * daemons.STOP_ROUNDS * round_s
     assert float(unit["TimeoutStartSec"]) > sequence.TURN_WITHIN_S + 2 * Settings().start_timeout_s
+    # What a busy switch costs that is replaced; where not even SIGKILL ends it, the next watch goes on with it.
+    replacing_s = evidence.WITHIN_S + sum(daemons.TERM_PATIENCE_S) + Settings().start_timeout_s
+    assert float(unit["WatchdogSec"]) > Settings().busy_timeout_s + replacing_s
 
 
 # The settings

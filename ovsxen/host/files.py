@@ -118,6 +118,14 @@ def make_directory(path: Path, mode: int) -> bool:
     return True
 
 
+def is_open_as(fd: int, path: Path) -> bool:
+    """The open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(str(path)))
+    except OSError:
+        return False
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Both names lead to one file (a hard link, or the same name)."""
     try:

@@ -98,6 +98,23 @@ def find_lock(path: Path) -> Optional[Lock]:
     return Lock(path, read_process(pid) if pid > 1 else None)
 
 
+def open_pidfd(pid: int) -> int:
+    """A descriptor that can be read when the process has ended; -1 without Linux 5.3 and Python 3.9."""
+    try:
+        return int(os.pidfd_open(pid))  # type: ignore[attr-defined, unused-ignore]  # novm
+    except (AttributeError, OSError):
+        return -1
+
+
+def read_cpu_s(pid: int) -> float:
+    """Seconds of CPU that the main thread of a process has used; 0 when it is gone."""
+    try:
+        fields = Path("/proc/%d/task/%d/stat" % (pid, pid)).read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / float(os.sysconf("SC_CLK_TCK"))
+
+
 def send_signal(process: Process, number: int) -> bool:
     """Signal exactly this process; tells whether it was there to be signalled. Never pid 1 or a group.
 
@@ -105,10 +122,7 @@ def send_signal(process: Process, number: int) -> bool:
     """
     if process.pid <= 1:
         return False
-    try:
-        fd = os.pidfd_open(process.pid)  # type: ignore[attr-defined, unused-ignore]  # novm
-    except (AttributeError, OSError):
-        fd = -1
+    fd = open_pidfd(process.pid)
     try:
         now = read_process(process.pid)
         if now is None or now.start_ticks != process.start_ticks:
@@ -180,13 +194,19 @@ class HeldLock:
 
 def try_lock(path: Path) -> Optional[HeldLock]:
     """Take the exclusive flock on `path` (made when missing); None while another process has it."""
+    fd = lock_file(path)
+    return None if fd is None else HeldLock(fd)
+
+
+def lock_file(path: Path) -> Optional[int]:
+    """The same as a descriptor, which a child that is forked shares. Raises OSError."""
     fd = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(fd)
         return None
-    return HeldLock(fd)
+    return fd
 
 
 def find_flock_holder(path: Path) -> Optional[Process]:

@@ -35,6 +35,12 @@ class Settings(NamedTuple):
     delete_bridges: bool = False
     start_timeout_s: float = 20.0
     answer_timeout_s: float = 3.0
+    hang_timeout_s: float = 15.0
+    busy_timeout_s: float = 90.0
+    flow_restore_timeout_s: float = 60.0
+    round_trip_s: float = 300.0
+    restart_limit: int = 5
+    rest_s: float = 60.0
     emer_reset: str = "on-change"
     dbcache: str = "auto"
     firewall: str = "auto"
@@ -76,6 +82,16 @@ def _seconds(text: str) -> float:
         value = 0.0
     if not 0.1 <= value <= 3600:
         raise Invalid("expected seconds from 0.1 to 3600")
+    return value
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if not 1 <= value <= 1000:
+        raise Invalid("expected a number from 1 to 1000")
     return value
 
 
@@ -135,6 +151,12 @@ SYSCONFIG: Dict[str, Choice] = {
     "VSWITCHD_MLOCKALL": Choice("mlockall", _boolean),
     "OVSXEN_START_TIMEOUT": Choice("start_timeout_s", _seconds),
     "OVSXEN_ANSWER_TIMEOUT": Choice("answer_timeout_s", _seconds),
+    "OVSXEN_HANG_TIMEOUT": Choice("hang_timeout_s", _seconds),
+    "OVSXEN_BUSY_TIMEOUT": Choice("busy_timeout_s", _seconds),
+    "OVSXEN_FLOW_RESTORE_TIMEOUT": Choice("flow_restore_timeout_s", _seconds),
+    "OVSXEN_ROUND_TRIP": Choice("round_trip_s", _seconds),
+    "OVSXEN_RESTART_LIMIT": Choice("restart_limit", _count),
+    "OVSXEN_REST": Choice("rest_s", _seconds),
     "EMER_RESET": Choice("emer_reset", _one_of("on-change", "never")),
     "DBCACHE": Choice("dbcache", _one_of("auto", "always", "never", "exec")),
     "FIREWALL": Choice("firewall", _one_of("auto", "firewall-port", "firewalld", "none")),

@@ -1,0 +1,67 @@
+"""Signals, taken as news: a handler only says that one came, and whoever waits is woken by it."""
+
+import os
+import select
+import signal
+from contextlib import contextmanager
+from typing import FrozenSet, Iterable, Iterator, List
+
+INTERRUPTIONS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Go on to the end, whatever is typed, and though the terminal is lost: it may hang on the very switch.
+
+    A handler and not SIG_IGN, which the daemons that are started within would inherit.
+    """
+    before = [(number, signal.signal(number, lambda *_: None)) for number in INTERRUPTIONS]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+class Wakeup:
+    """Takes SIGHUP, SIGINT and SIGTERM from its making to its close, and waits for them and for descriptors."""
+
+    def __init__(self) -> None:
+        self._came: List[int] = []
+        self._reader, writer = os.pipe()
+        self._writer = writer
+        for fd in (self._reader, writer):
+            os.set_blocking(fd, False)
+        self._wakeup_before = signal.set_wakeup_fd(writer)
+        self._before = [(number, signal.signal(number, lambda came, _: self._came.append(came)))
+                        for number in INTERRUPTIONS]
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # those that were kept, too
+
+    def __enter__(self) -> "Wakeup":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def keep(self) -> None:
+        """Leave what comes from now on to the program that follows in this process, so that it is ended by none."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
+
+    def came(self) -> FrozenSet[int]:
+        """The signals that have come so far."""
+        return frozenset(self._came)
+
+    def wait(self, fds: Iterable[int], within_s: float) -> None:
+        """Until a signal comes, a descriptor can be read, or the time is over."""
+        poller = select.poll()
+        for fd in (self._reader,) + tuple(fds):
+            poller.register(fd, select.POLLIN)
+        poller.poll(within_s * 1000)
+        try:
+            os.read(self._reader, 512)
+        except BlockingIOError:
+            pass

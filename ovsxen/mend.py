@@ -1,0 +1,50 @@
+"""What the daemon does to the switch, on plan_watch's word: start what is gone, wake or replace what hangs.
+
+A start is a boot's own sequence, which leaves alone what is right and so asserts configuration and managers again; but
+bridges are never purged: guests run on them.
+"""
+
+import signal
+from typing import Iterator, Tuple
+
+from ovsxen import boot
+from ovsxen.host import identity, process
+from ovsxen.ovs import daemons, lease
+from ovsxen.ovs.daemons import VSWITCHD
+from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.report import Phase
+from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps
+
+OF_VSWITCHD = (VSWITCHD, "hostname")
+
+
+def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
+    """Start those of `names` that do not run, and assert everything. To be called with the turn taken.
+
+    ovs-vswitchd is left alone where it is not among them and does not run: it rests.
+    """
+    left_out = () if VSWITCHD in names or daemons.find_anywhere(host.paths, VSWITCHD).process else OF_VSWITCHD
+    run = Run(never_purging(host), warn, identity.read_boot_id(host.paths))
+    return record(run, run_steps(run, _steps_without(left_out)))
+
+
+def never_purging(host: Host) -> Host:
+    """--delete-bridges is about starts; a daemon that died under guests is another matter."""
+    return host._replace(settings=host.settings._replace(delete_bridges=False, problems=()))
+
+
+def _steps_without(names: Tuple[str, ...]) -> Iterator[Step]:
+    return (step for step in boot.boot_sequence() if step.name not in names)
+
+
+def wake(host: Host, name: str) -> bool:
+    """Continue a daemon that was stopped by a signal: it loses nothing. Tells whether it was there."""
+    target = daemons.find(host.paths, name).process
+    return target is not None and process.send_signal(target, signal.SIGCONT)
+
+
+def end_lease(host: Host) -> None:
+    """Let ovs-vswitchd forward. Raises OvsxenError."""
+    within_s = host.settings.answer_timeout_s
+    with Connection(host.paths.db_sock, daemons.OVSDB_SERVER, within_s) as connection:
+        lease.end(connection, within_s)

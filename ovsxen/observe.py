@@ -1,0 +1,204 @@
+"""What the daemon sees of the switch from moment to moment, without ever waiting: whoever waits misses a death.
+
+Whether a daemon is there is looked up each time; whether it answers is asked every few seconds, and the answer is taken
+when it has come. plan_watch.py decides what it means.
+"""
+
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from ovsxen.errors import OvsxenError
+from ovsxen.gate import why_disabled
+from ovsxen.host import identity, process
+from ovsxen.host.clock import MACHINE_CLOCK, Clock
+from ovsxen.host.process import Process
+from ovsxen.ovs import daemons, dbtool
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.lease import Lease, read_lease
+from ovsxen.ovs.probe import Probe
+from ovsxen.plan_watch import Look, Sign
+from ovsxen.report import read_report
+from ovsxen.sequence import Host
+
+ASK_EVERY_S = 5.0
+TICK_S = 1.0
+TICK_WITHOUT_PIDFD_S = 0.25
+OUT_OF_SIGHT = (-1, 0)
+
+
+class Told(NamedTuple):
+    """What the database said last."""
+
+    configured: Optional[Tuple[int, int]] = None
+    lease: Optional[Lease] = None
+
+
+class Questions:
+    """The questions to one daemon, one after the other."""
+
+    def __init__(self) -> None:
+        self.key = (0, 0)
+        self.probe: Optional[Probe] = None
+        self.next_s = 0.0
+        self.failing_since_s: Optional[float] = None
+        self.is_lost = False
+        self.pidfd = -1
+
+    def close(self) -> None:
+        if self.probe is not None:
+            self.probe.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+
+    def silent_since_s(self, now_s: float, patience_s: float) -> Optional[float]:
+        """Since when an answer is missing, where that is longer than it may take."""
+        since = [at_s for at_s in (self.failing_since_s, self.probe.asked_s if self.probe else None)
+                 if at_s is not None and now_s - at_s > patience_s]
+        return min(since) if since else None
+
+
+class Observer:
+    """Looks at the daemons of a host. To be closed."""
+
+    def __init__(self, host: Host, clock: Clock = MACHINE_CLOCK) -> None:
+        self.host = host
+        self.clock = clock
+        self.told = Told()
+        self._asked: Dict[str, Questions] = {OVSDB_SERVER: Questions(), VSWITCHD: Questions()}
+        self._boot_id = identity.read_boot_id(host.paths)
+        self._report_due_s = 0.0
+        self._round_trip_s = clock.monotonic() + host.settings.round_trip_s
+
+    def __enter__(self) -> "Observer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Ask anew: the switch was worked on."""
+        for name in self._asked:
+            self._begin_anew(name)
+        self.told = Told()
+
+    def _begin_anew(self, name: str) -> Questions:
+        self._asked[name].close()
+        self._asked[name] = Questions()
+        return self._asked[name]
+
+    def descriptors(self) -> Tuple[int, ...]:
+        """What becomes readable when a daemon ends, or answers."""
+        return tuple(fd for questions in self._asked.values()
+                     for fd in (questions.pidfd, questions.probe.fileno() if questions.probe else -1) if fd >= 0)
+
+    @property
+    def tick_s(self) -> float:
+        """How long one may wait before the next look: short where the kernel does not tell of a death."""
+        without = any(questions.key != (0, 0) and questions.pidfd < 0 for questions in self._asked.values())
+        return TICK_WITHOUT_PIDFD_S if without else TICK_S
+
+    def look(self, late_s: float = 0.0) -> Look:
+        """What there is to see now."""
+        try:
+            hands_off = self._why_hands_off()
+            found = {name: daemons.find(self.host.paths, name) for name in self._asked}
+            server, vswitchd = (self._look_at(found[name]) for name in (OVSDB_SERVER, VSWITCHD))
+        except (OvsxenError, OSError) as error:
+            unseen = (Sign(OVSDB_SERVER, OUT_OF_SIGHT), Sign(VSWITCHD, OUT_OF_SIGHT))
+            return Look(self.clock.monotonic(), unseen[0], unseen[1], hands_off=str(error), late_s=late_s)
+        if hands_off:
+            self._report_due_s = 0.0
+        unfinished = not hands_off and self._is_unfinished()
+        return Look(self.clock.monotonic(), server, vswitchd, hands_off, unfinished, late_s, self.told.configured,
+                    self.told.lease)
+
+    def _is_unfinished(self) -> bool:
+        """Somebody killed the last start or restart; looked up now and then, and after every one."""
+        now_s = self.clock.monotonic()
+        if now_s < self._report_due_s:
+            return False
+        self._report_due_s = now_s + ASK_EVERY_S
+        report = read_report(self.host.paths.boot_report, self._boot_id)
+        return report is not None and not report.finished
+
+    def _why_hands_off(self) -> str:
+        if process.is_locked(self.host.paths.turn):
+            return "another ovsxen works on the switch"
+        conf = why_disabled(self.host.paths)
+        return "" if conf is None else conf.problem or "network.conf says bridge"
+
+    def _look_at(self, daemon: Daemon) -> Sign:
+        questions, now_s = self._asked[daemon.name], self.clock.monotonic()
+        if daemon.state is not State.RUNNING:
+            stray = daemons.find_anywhere(self.host.paths, daemon.name).process
+            self._begin_anew(daemon.name)
+            return Sign(daemon.name, _key(stray), is_lost=True) if stray else Sign(daemon.name)
+        target = daemon.process
+        if target is None:
+            return Sign(daemon.name, OUT_OF_SIGHT, is_lost=True)
+        if questions.key != _key(target):
+            questions = self._begin_anew(daemon.name)
+            questions.key, questions.pidfd = _key(target), process.open_pidfd(target.pid)
+        if questions.probe is not None:
+            self._take_answer(daemon.name, questions, now_s)
+        if questions.probe is None and now_s >= questions.next_s:
+            self._ask(daemon.name, target, questions, now_s)
+        silent_since_s = questions.silent_since_s(now_s, self.host.settings.answer_timeout_s)
+        return Sign(daemon.name, _key(target), silent_since_s,
+                    0.0 if silent_since_s is None else process.read_cpu_s(target.pid),
+                    is_stopped=target.state == "T", is_traced=target.state == "t", is_lost=questions.is_lost)
+
+    def _ask(self, name: str, target: Process, questions: Questions, now_s: float) -> None:
+        paths = self.host.paths
+        questions.next_s = now_s + ASK_EVERY_S
+        try:
+            if name == VSWITCHD:
+                questions.probe = Probe(paths.control_socket(name, target.pid), "version", [], now_s)
+            else:
+                questions.probe = Probe(paths.db_sock, "transact", [dbtool.DATABASE] + self._questions(now_s), now_s)
+            questions.is_lost = False
+        except FileNotFoundError:
+            questions.is_lost = True
+        except OSError:
+            self._failed(questions, now_s)
+
+    def _questions(self, now_s: float) -> List[Dict[str, Any]]:
+        """How far ovs-vswitchd is; and now and then the whole way round: a new next_cfg, for it to catch up with."""
+        select = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["cur_cfg", "next_cfg",
+                                                                                    "other_config"]}
+        if now_s < self._round_trip_s:
+            return [select]
+        self._round_trip_s = now_s + self.host.settings.round_trip_s
+        return [select, {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}]
+
+    def _take_answer(self, name: str, questions: Questions, now_s: float) -> None:
+        assert questions.probe is not None
+        try:
+            answer = questions.probe.take_answer()
+            if answer is None:
+                return
+            if name == OVSDB_SERVER:
+                self.told = _told(answer)
+            questions.failing_since_s = None
+        except (OSError, ValueError):
+            self._failed(questions, now_s)
+        questions.probe.close()
+        questions.probe = None
+
+    def _failed(self, questions: Questions, now_s: float) -> None:
+        questions.next_s = now_s + TICK_S
+        if questions.failing_since_s is None:
+            questions.failing_since_s = now_s
+
+
+def _key(target: Optional[Process]) -> Tuple[int, int]:
+    return (target.pid, target.start_ticks) if target else (0, 0)
+
+
+def _told(answer: Any) -> Told:
+    """Raises ValueError where the server has nothing to say about Open vSwitch."""
+    try:
+        row = answer[0]["rows"][0]
+        return Told((int(row["cur_cfg"]), int(row["next_cfg"])), read_lease(dict(row["other_config"][1])))
+    except (TypeError, KeyError, IndexError) as error:
+        raise ValueError("no Open_vSwitch row in %s" % str(answer)[:80]) from error

@@ -1,0 +1,286 @@
+"""Pure: what to do about the switch, from what is seen of it now and what is remembered: (Memory, Look) → Decision.
+
+A daemon that is gone is started again, alone. One that is silent is hung when it has not used the CPU for a while: a
+busy one is given longer. One that was stopped by a signal is only woken. All of it with a back-off, a limit, and then a
+rest. Nothing is done while another ovsxen works on the switch, but for a lease that it has let run out.
+"""
+
+from enum import Enum
+from typing import NamedTuple, Optional, Tuple
+
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.lease import Lease
+
+BACK_OFF_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+WINDOW_S = 600.0
+STOPPED_S = 3.0
+WAKES = 3
+LATE_S = 2.0
+BUSY_SHARE = 0.05
+"""Of a core, used by a daemon's main thread. A dead-locked one uses none."""
+
+
+class Limits(NamedTuple):
+    """What the administrator may choose, in seconds; /etc/sysconfig/openvswitch says what each means."""
+
+    hang_s: float
+    busy_s: float
+    foreign_lease_s: float
+    attempts: int
+    rest_s: float
+
+
+class Sign(NamedTuple):
+    """One daemon at one moment. `key` tells a process from its successor.
+
+    `silent_since_s`: the moment of a question that has not been answered in its time. `cpu_s`: what its main thread has
+    used. `is_stopped`: by a signal; `is_traced`: by a debugger. `is_lost`: it runs, and what it is reached by is gone.
+    """
+
+    name: str
+    key: Tuple[int, int] = (0, 0)
+    silent_since_s: Optional[float] = None
+    cpu_s: float = 0.0
+    is_stopped: bool = False
+    is_traced: bool = False
+    is_lost: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return self.key != (0, 0)
+
+    @property
+    def answers(self) -> bool:
+        """As far as is known: a question that is under way counts as answered until its time is over."""
+        return self.runs and self.silent_since_s is None and not (self.is_lost or self.is_stopped or self.is_traced)
+
+
+class Look(NamedTuple):
+    """All that is seen at one moment, in seconds of the monotonic clock.
+
+    `hands_off`: why nothing may be done, or "". `unfinished`: the last start or restart was killed. `late_s`: by how
+    much this look came later than it was meant to, as on a host that is short of CPU. `configured`: cur_cfg and
+    next_cfg, where the database answered. `lease`: flow-restore-wait.
+    """
+
+    now_s: float
+    server: Sign
+    vswitchd: Sign
+    hands_off: str = ""
+    unfinished: bool = False
+    late_s: float = 0.0
+    configured: Optional[Tuple[int, int]] = None
+    lease: Optional[Lease] = None
+
+
+class Course(NamedTuple):
+    """What is remembered of one daemon. `attempts`, `wakes`: when it was started again, or woken, in the
+    last WINDOW_S, oldest first. `excused_s`: how much of its silence was the host's, not its own.
+    """
+
+    key: Tuple[int, int] = (0, 0)
+    cpu_s: float = 0.0
+    cpu_at_s: float = 0.0
+    busy_at_s: float = 0.0
+    excused_s: float = 0.0
+    stopped_since_s: Optional[float] = None
+    wakes: Tuple[float, ...] = ()
+    attempts: Tuple[float, ...] = ()
+
+
+class Memory(NamedTuple):
+    """What is remembered from look to look."""
+
+    server: Course = Course()
+    vswitchd: Course = Course()
+    cur_cfg: int = 0
+    behind_since_s: Optional[float] = None
+    leased_since_s: Optional[float] = None
+    finished_s: Optional[float] = None
+
+
+class Act(Enum):
+    """What to do now. REPLACE keeps evidence, ends a daemon and starts another. FINISH ends what a killed start began."""
+
+    WAIT = "wait"
+    START = "start"
+    WAKE = "wake"
+    REPLACE = "replace"
+    FINISH = "finish"
+    END_LEASE = "end lease"
+
+
+class Decision(NamedTuple):
+    """What to do, to which daemons and why; what to remember; and what is wrong, for `ovsxen status`."""
+
+    memory: Memory
+    act: Act
+    names: Tuple[str, ...] = ()
+    why: str = ""
+    problems: Tuple[str, ...] = ()
+
+
+def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
+    """One step. A START and a REPLACE are counted as attempts here, so that a caller that dies has counted too."""
+    memory = _remember(memory, look)
+    decision = _decide(memory, look, limits)
+    memory = decision.memory
+    for name in decision.names:
+        course = course_of(memory, name)
+        if decision.act is Act.WAKE:
+            memory = _with(memory, name, course._replace(
+                wakes=course.wakes + (look.now_s,), stopped_since_s=look.now_s))
+        else:
+            memory = count_attempt(memory, name, look.now_s)
+    return decision._replace(memory=memory, problems=find_problems(memory, look, limits))
+
+
+def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
+    if look.lease is not None and look.server.runs:
+        why = _why_end_lease(memory, look, limits)
+        if why:
+            return Decision(memory, Act.END_LEASE, why=why)
+    if look.hands_off:
+        return Decision(memory, Act.WAIT)
+    pairs = ((look.server, memory.server), (look.vswitchd, memory.vswitchd))
+    gone = tuple(sign.name for sign, course in pairs if not sign.runs and may_start(course, look.now_s, limits))
+    if gone and (look.server.answers or OVSDB_SERVER in gone):
+        return Decision(memory, Act.START, gone, "%s is gone" % " and ".join(gone))
+    for sign, course in pairs:
+        if _is_to_be_woken(sign, course, look.now_s):
+            return Decision(memory, Act.WAKE, (sign.name,), "it was stopped by a signal")
+    for sign, course in pairs:
+        why = _why_hung(memory, look, sign, limits)
+        if why and may_start(course, look.now_s, limits):
+            return Decision(memory, Act.REPLACE, (sign.name,), why)
+    if look.unfinished and (memory.finished_s is None or look.now_s - memory.finished_s >= limits.rest_s):
+        return Decision(memory._replace(finished_s=look.now_s), Act.FINISH, (),
+                        "the last start or restart was killed before its end")
+    return Decision(memory, Act.WAIT)
+
+
+def _remember(memory: Memory, look: Look) -> Memory:
+    behind_since_s, cur_cfg = memory.behind_since_s, memory.cur_cfg
+    if look.configured is not None:
+        now_cfg, next_cfg = look.configured
+        if now_cfg >= next_cfg or look.hands_off:
+            behind_since_s = None
+        elif behind_since_s is None or now_cfg != cur_cfg or look.vswitchd.key != memory.vswitchd.key:
+            behind_since_s = look.now_s
+        cur_cfg = now_cfg
+    leased_since_s = None
+    if look.lease is not None:
+        leased_since_s = look.now_s if memory.leased_since_s is None else memory.leased_since_s
+    return memory._replace(server=_follow(memory.server, look.server, look),
+                           vswitchd=_follow(memory.vswitchd, look.vswitchd, look), cur_cfg=cur_cfg,
+                           behind_since_s=behind_since_s, leased_since_s=leased_since_s)
+
+
+def _follow(course: Course, sign: Sign, look: Look) -> Course:
+    attempts, wakes = (tuple(at_s for at_s in times if at_s > look.now_s - WINDOW_S)
+                       for times in (course.attempts, course.wakes))
+    if sign.key != course.key:
+        return Course(sign.key, sign.cpu_s, look.now_s, look.now_s, attempts=attempts,
+                      stopped_since_s=look.now_s if sign.is_stopped else None)
+    used = sign.cpu_s - course.cpu_s > BUSY_SHARE * (look.now_s - course.cpu_at_s)
+    excused_s = 0.0
+    if sign.silent_since_s is not None:
+        excused_s = course.excused_s + (look.late_s if look.late_s > LATE_S else 0.0)
+    stopped_since_s = None
+    if sign.is_stopped:
+        stopped_since_s = look.now_s if course.stopped_since_s is None else course.stopped_since_s
+    return course._replace(
+        cpu_s=sign.cpu_s, cpu_at_s=look.now_s, attempts=attempts, wakes=wakes, excused_s=excused_s,
+        stopped_since_s=stopped_since_s, busy_at_s=look.now_s if used or sign.silent_since_s is None else course.busy_at_s)
+
+
+def course_of(memory: Memory, name: str) -> Course:
+    return memory.server if name == OVSDB_SERVER else memory.vswitchd
+
+
+def _with(memory: Memory, name: str, course: Course) -> Memory:
+    return memory._replace(server=course) if name == OVSDB_SERVER else memory._replace(vswitchd=course)
+
+
+def count_attempt(memory: Memory, name: str, now_s: float) -> Memory:
+    """A daemon is started now; other phases of a boot are not counted."""
+    if name not in (OVSDB_SERVER, VSWITCHD):
+        return memory
+    course = course_of(memory, name)
+    return _with(memory, name, course._replace(attempts=course.attempts + (now_s,)))
+
+
+def may_start_at_s(course: Course, limits: Limits) -> float:
+    """From when on a daemon may be started again: at once, then later and later; beyond the limit after a rest."""
+    tried = len(course.attempts)
+    if tried == 0:
+        return 0.0
+    if tried >= limits.attempts:
+        return course.attempts[-1] + limits.rest_s
+    return course.attempts[-1] + BACK_OFF_S[min(tried, len(BACK_OFF_S) - 1)]
+
+
+def may_start(course: Course, now_s: float, limits: Limits) -> bool:
+    return now_s >= may_start_at_s(course, limits)
+
+
+def is_resting(course: Course, now_s: float, limits: Limits) -> bool:
+    return len(course.attempts) >= limits.attempts and not may_start(course, now_s, limits)
+
+
+def _why_end_lease(memory: Memory, look: Look, limits: Limits) -> str:
+    """Ours ends with its holder, or when it runs out; another program's when it has lasted too long."""
+    lease = look.lease
+    if lease is None:
+        return ""
+    if lease.until_s is None:
+        since_s = look.now_s if memory.leased_since_s is None else memory.leased_since_s
+        too_long = look.now_s - since_s >= limits.foreign_lease_s
+        return "another program has set it for %.0f s" % (look.now_s - since_s) if too_long else ""
+    if not look.hands_off:
+        return "the restart that set it is gone"
+    return "the restart that set it takes too long" if look.now_s >= lease.until_s else ""
+
+
+def _is_to_be_woken(sign: Sign, course: Course, now_s: float) -> bool:
+    return (sign.is_stopped and course.stopped_since_s is not None and len(course.wakes) < WAKES
+            and now_s - course.stopped_since_s >= STOPPED_S)
+
+
+def _why_hung(memory: Memory, look: Look, sign: Sign, limits: Limits) -> str:
+    """Why a daemon that runs has to be replaced, or ""."""
+    course = course_of(memory, sign.name)
+    if not sign.runs or sign.is_traced or sign.is_lost:
+        return ""
+    if sign.silent_since_s is not None:
+        silent_s = look.now_s - sign.silent_since_s - course.excused_s
+        idle_s = look.now_s - max(course.busy_at_s, sign.silent_since_s) - course.excused_s
+        if idle_s >= limits.hang_s:
+            return "it has neither answered nor used the CPU for %.0f s" % idle_s
+        if silent_s >= limits.busy_s:
+            return "it has not answered for %.0f s, though it uses the CPU" % silent_s
+    elif sign.name == VSWITCHD and memory.behind_since_s is not None and look.server.silent_since_s is None:
+        behind_s = look.now_s - memory.behind_since_s
+        if behind_s >= limits.busy_s:
+            return "it answers, but has not configured what the database says for %.0f s" % behind_s
+    return ""
+
+
+def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]:
+    """What is wrong with the switch as it is watched, each with its remedy. Stable while nothing changes."""
+    problems = []
+    for sign in (look.server, look.vswitchd):
+        course = course_of(memory, sign.name)
+        if is_resting(course, look.now_s, limits):
+            problems.append("%s was started %d times in %.0f minutes and is left alone for %.0f s at a time: see its "
+                            "log and the evidence beside it; `ovsxen start` tries at once" % (
+                                sign.name, len(course.attempts), WINDOW_S / 60, limits.rest_s))
+        if sign.is_traced:
+            problems.append("%s is held by a debugger and so left alone: end the debugger" % sign.name)
+        if sign.is_lost:
+            problems.append("%s runs, but its pidfile or control socket is gone, so it cannot be watched: run `ovsxen "
+                            "restart`" % sign.name)
+    if look.lease is not None and look.lease.until_s is None:
+        problems.append("another program has set other_config:flow-restore-wait, so new flows are held back: it is "
+                        "cleared after %.0f s" % limits.foreign_lease_s)
+    return tuple(problems)

@@ -1,0 +1,198 @@
+"""Restart both daemons under a switch that goes on forwarding as long as it can. Restart.sequence() is what happens.
+
+The database server goes first: its start may take long, and ovs-vswitchd forwards without it. Then ovs-vswitchd, the
+only part that interrupts, and the phase `forwarding` says for how long. With flows kept, they are saved before anything
+is stopped; while the new ovs-vswitchd has none, it forwards nothing: that is a lease, which ends on every path.
+"""
+
+import itertools
+from typing import Iterator, Tuple
+
+from ovsxen import phases_offline as offline
+from ovsxen import phases_online as online
+from ovsxen.boot import boot_sequence
+from ovsxen.errors import AdministratorError, OvsxenError
+from ovsxen.gate import unless_disabled, why_disabled
+from ovsxen.host import clock, identity
+from ovsxen.host.clock import MACHINE_CLOCK
+from ovsxen.host.wakeup import uninterrupted
+from ovsxen.lifecycle import STOP_PHASES, stop
+from ovsxen.ovs import daemons, kept_flows, lease, ports
+from ovsxen.ovs.confdb import read_installed_schema
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.kept_flows import Kept
+from ovsxen.ovs.ports import Switching
+from ovsxen.report import Outcome, Phase
+from ovsxen.sequence import Host, Result, Run, Step, Warn, record, run_steps, take_turn
+
+SAVE_WITHIN_S = 30.0
+RESTORE_WITHIN_S = 30.0
+STOP_SERVER = "stop server"
+STOP_VSWITCHD = "stop vswitchd"
+
+
+class Restart:
+    """One restart while it goes on: what is carried over it."""
+
+    def __init__(self, *, keep_flows: bool) -> None:
+        self.keep_flows = keep_flows
+        self.before = Switching((), ())
+        self.kept: Tuple[Kept, ...] = ()
+        self.leased = False
+        self.was_stopped = False
+        self._paused_ms = clock.stopwatch()
+
+    def preparation(self) -> Iterator[Step]:
+        """What must go well before anything is stopped."""
+        yield Step("host", self.prepare_host)
+        yield Step("module", offline.load_module, needs=("host",))
+        yield Step("save", self.save, needs=("host", "module"))
+
+    def sequence(self) -> Iterator[Step]:
+        """The restart itself."""
+        yield Step(STOP_SERVER, self.stop_server)
+        yield Step("database", offline.prepare_database, needs=(STOP_SERVER,))
+        yield Step("ovsdb-server", offline.start_ovsdb_server, needs=("database",))
+        yield Step("configuration", online.configure, needs=("ovsdb-server",))
+        yield Step("ports", self.carry_ports, needs=("configuration",))
+        yield Step(STOP_VSWITCHD, self.stop_vswitchd, needs=("ports",))
+        yield Step("ovs-vswitchd", online.start_vswitchd, needs=(STOP_VSWITCHD,))
+        yield Step("flows", self.restore, needs=("ovs-vswitchd",))
+        yield Step("forwarding", self.forward, needs=("ovs-vswitchd",))
+        yield Step("managers", online.attach_managers, needs=("ovsdb-server",))
+        yield Step("hostname", online.record_hostname, needs=("ovs-vswitchd",), vital=False)
+        yield Step("firewall", online.open_firewall, vital=False)
+
+    def prepare_host(self, run: Run) -> Result:
+        """What a start would refuse is refused while the old daemons run."""
+        prepared = offline.prepare_host(run)
+        read_installed_schema(run.paths.schema)
+        return prepared
+
+    def save(self, run: Run) -> Result:
+        """Which ports the interfaces have, and the flows of every bridge that would not get them back by itself."""
+        if daemons.find_anywhere(run.paths, VSWITCHD).state is not State.RUNNING:
+            return Result(Outcome.SKIPPED, "ovs-vswitchd does not run, so there is nothing to keep")
+        if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
+            if self.keep_flows:
+                raise AdministratorError("flows cannot be saved while ovsdb-server does not run",
+                                         "run `ovsxen start`, then this again")
+            return Result(Outcome.SKIPPED, "ovsdb-server does not run, so nobody knows the ports")
+        within_s = run.settings.answer_timeout_s
+        with online.open_database(run) as connection:
+            self.before = ports.read_switching(connection, within_s)
+        if not self.keep_flows:
+            return Result(Outcome.UNCHANGED, "%d OpenFlow ports; flows are not kept" % len(self.before.ports))
+        saved = kept_flows.save(run.paths, tuple(bridge.name for bridge in self.before.bridges), SAVE_WITHIN_S)
+        self.kept = tuple(
+            kept for kept, bridge in zip(saved, self.before.bridges)
+            if not kept_flows.comes_back_by_itself(kept, fail_mode=bridge.fail_mode, controllers=bridge.controllers))
+        return Result(Outcome.UNCHANGED, "%d flows saved; %d of %d bridges get theirs by themselves" % (
+            sum(len(kept.flows) for kept in self.kept), len(saved) - len(self.kept), len(saved)),
+            tuple(kept.bridge for kept in self.kept))
+
+    def stop_server(self, run: Run) -> Result:
+        """ovs-vswitchd goes on forwarding without."""
+        return _stopped(daemons.stop(run.paths, OVSDB_SERVER))
+
+    def carry_ports(self, run: Run) -> Result:
+        """A server that was started anew has forgotten them."""
+        with online.open_database(run) as connection:
+            ports.write_ports(connection, self.before.ports, run.settings.answer_timeout_s)
+        return Result(Outcome.UNCHANGED, "%d interfaces keep their OpenFlow ports" % len(self.before.ports))
+
+    def stop_vswitchd(self, run: Run) -> Result:
+        """From here on nothing is forwarded, or only what the kernel's datapath knows."""
+        if self.kept:
+            self._take_lease(run)
+        self._paused_ms = clock.stopwatch()
+        stopped = daemons.stop(run.paths, VSWITCHD, ask_first=False)
+        self.was_stopped = bool(stopped.how)
+        run.stray_vswitchd = daemons.find(run.paths, VSWITCHD)
+        return _stopped(stopped)
+
+    def _take_lease(self, run: Run) -> None:
+        until_s = MACHINE_CLOCK.monotonic() + online.vswitchd_within_s(run) + RESTORE_WITHIN_S
+        with online.open_database(run) as connection:
+            self.leased = True
+            lease.take(connection, until_s, run.settings.answer_timeout_s)
+
+    def restore(self, run: Run) -> Result:
+        """The flows that were kept, all bridges at once."""
+        if not self.kept:
+            return Result(Outcome.UNCHANGED, "none to put back")
+        kept_flows.restore(run.paths, self.kept, RESTORE_WITHIN_S)
+        return Result(Outcome.DONE, "%d bridges have theirs again" % len(self.kept))
+
+    def forward(self, run: Run) -> Result:
+        """The lease ends, whether or not every bridge has its flows: none is the worse switch."""
+        if self.leased:
+            next_cfg = self._end_lease(run)
+            online.wait_configured(run, daemons.find(run.paths, VSWITCHD), next_cfg, run.settings.start_timeout_s)
+        if not self.was_stopped:
+            return Result(Outcome.DONE, "begun")
+        return Result(Outcome.DONE, "interrupted for at most %.0f ms" % self._paused_ms())
+
+    def _end_lease(self, run: Run) -> int:
+        with online.open_database(run) as connection:
+            next_cfg = lease.end(connection, run.settings.answer_timeout_s)
+        self.leased = False
+        return next_cfg
+
+    def release(self, run: Run) -> None:
+        """End the lease where the sequence did not come to that. A start of the switch does it too."""
+        if self.leased:
+            try:
+                self._end_lease(run)
+            except (OvsxenError, OSError) as error:
+                run.warn("other_config:%s may still be set (%s): run `ovsxen start`" % (lease.FLOW_RESTORE_WAIT, error))
+
+
+def restart(host: Host, warn: Warn, *, keep_flows: bool = False) -> Iterator[Phase]:
+    """Restart both daemons, and start what did not run; purges what a start would: nothing, after one that went well in
+    this boot.
+
+    What a start would refuse is refused before anything is stopped, and so are flows that cannot be saved. From there
+    to its end neither a signal nor a lost terminal interrupts it.
+    """
+    conf = why_disabled(host.paths)
+    if conf is not None and conf.problem:
+        raise AdministratorError("nothing was stopped, because %s" % conf.problem,
+                                 "write vswitch or bridge into it; `ovsxen stop` stops the switch")
+    if conf is not None:
+        return itertools.chain(stop(host, warn), unless_disabled(host, warn, lambda: iter(())))
+    if host.settings.delete_bridges and keep_flows:
+        raise AdministratorError("flows cannot be kept, because --delete-bridges removes all bridges at every start",
+                                 "take it out of OVS_CTL_OPTS, or restart without --save-flows")
+    return _restart(host, warn, Restart(keep_flows=keep_flows))
+
+
+def _restart(host: Host, warn: Warn, job: Restart) -> Iterator[Phase]:
+    with uninterrupted(), take_turn(host.paths):
+        run = Run(host, warn, identity.read_boot_id(host.paths))
+        failed = False
+        for phase in run_steps(run, job.preparation()):
+            failed = failed or phase.outcome is Outcome.FAILED
+            yield phase
+        if failed:
+            run.warn("nothing was stopped")
+            return
+        steps = _stop_and_start(run) if host.settings.delete_bridges else run_steps(run, job.sequence())
+        try:
+            yield from record(run, steps)
+        finally:
+            job.release(run)
+
+
+def _stop_and_start(run: Run) -> Iterator[Phase]:
+    """With --delete-bridges: bridges are only purged while ovs-vswitchd does not run."""
+    stopped = tuple(run_steps(run, STOP_PHASES))
+    yield from stopped
+    if not any(phase.outcome is Outcome.FAILED for phase in stopped):
+        yield from run_steps(run, boot_sequence())
+
+
+def _stopped(stopped: daemons.Stopped) -> Result:
+    if stopped.how:
+        return Result(Outcome.DONE, "stopped (%s)" % stopped.how)
+    return Result(Outcome.UNCHANGED, "was not running")
