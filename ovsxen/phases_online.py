@@ -5,7 +5,7 @@ Importing this module imports what the conversation needs. It is done while the 
 
 from typing import Optional
 
-from ovsxen.errors import NoAnswer, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import firewall, identity
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
@@ -19,6 +19,7 @@ from ovsxen.report import Outcome
 from ovsxen.sequence import Configured, Result, Run
 
 SECONDS_PER_BRIDGE = 0.2
+SECURE = "secure"
 
 
 def configure(run: Run) -> Result:
@@ -173,6 +174,31 @@ def keep_generation(run: Run) -> None:
                 generations.keep(path, stream.fileno(), log)
     except OSError as error:
         run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
+
+
+def guard_management(run: Run) -> Result:
+    """The flows that carry this host's management traffic over a secure bridge, which ended with ovs-vswitchd."""
+    if not run.paths.guard.exists():
+        return Result(Outcome.SKIPPED, "no bridge needs flows of ours")
+    from ovsxen.ovs import flows, guard, ports, tables  # few hosts are secure
+
+    remembered, within_s = guard.read_guard(run.paths), run.settings.answer_timeout_s
+    if remembered is None or run.dry_run:
+        return Result(Outcome.SKIPPED, "%s is not looked at" % run.paths.guard)
+    with open_database(run) as connection:
+        bridges = {one.name: one for one in ports.read_switching(connection, within_s).bridges}
+        names = tuple(name for name, _ in remembered.ports)
+        there = tuple((one.name, one.ofport) for one in tables.read_interfaces(connection, names, within_s))
+    bridge = bridges.get(remembered.bridge)
+    if bridge is None or bridge.fail_mode != SECURE:
+        return Result(Outcome.SKIPPED, "bridge %s is not secure any more" % remembered.bridge)
+    if flows.has_flows(run.paths, bridge.name, remembered.flows, within_s):
+        return Result(Outcome.UNCHANGED, "bridge %s has its management flows" % bridge.name)
+    if there != remembered.ports:
+        raise AdministratorError("bridge %s lost its management flows, and its ports are others now" % bridge.name,
+                                 "run `ovsxen update`, which finds them anew")
+    flows.add_flows(run.paths, bridge.name, remembered.flows, within_s)
+    return Result(Outcome.DONE, "bridge %s has its management flows again" % bridge.name)
 
 
 def attach_managers(run: Run) -> Result:

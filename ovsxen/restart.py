@@ -58,6 +58,7 @@ class Restart:
         yield Step(STOP_VSWITCHD, self.stop_vswitchd, needs=("ports",))
         yield Step("ovs-vswitchd", online.start_vswitchd, needs=(STOP_VSWITCHD,))
         yield Step("flows", self.restore, needs=("ovs-vswitchd",))
+        yield Step("management", online.guard_management, needs=("ovs-vswitchd",), vital=False)
         yield Step("forwarding", self.forward, needs=("ovs-vswitchd",))
         yield Step("managers", online.attach_managers, needs=("ovsdb-server",))
         yield Step("hostname", online.record_hostname, needs=("ovs-vswitchd",), vital=False)

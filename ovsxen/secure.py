@@ -7,13 +7,14 @@ when), so they are added before, which proves that they can be, and again after.
 
 from typing import NamedTuple, Optional, Tuple
 
-from ovsxen.errors import Refused
+from ovsxen.errors import AdministratorError, Refused
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import flows
 from ovsxen.ovs.flows import FlowRefused
+from ovsxen.ovs.guard import Guard, forget_guard, read_guard, write_guard
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.management import LOCAL, Flow, ManagementPath, flows_for
+from ovsxen.ovs.management import LOCAL, ManagementPath, flows_for
 from ovsxen.ovs.tables import Configuration, Interface, read_interfaces, read_owners
 from ovsxen.plan_reset import HWADDR
 from ovsxen.xapi.records import Devices, Network
@@ -33,13 +34,6 @@ class ManagementInterface(NamedTuple):
     below: str
     devices: Tuple[str, ...]
     ipv6: bool
-
-
-class Guard(NamedTuple):
-    """The flows that a bridge must keep."""
-
-    bridge: str
-    flows: Tuple[Flow, ...]
 
 
 def find_management(networks: Tuple[Network, ...], devices: Devices) -> Optional[ManagementInterface]:
@@ -83,7 +77,8 @@ def wait_for_guard(connection: Connection, management: ManagementInterface, swit
     members = tuple(one.ofport for one in interfaces[1:])
     mac = _mac_of(interfaces[0], bridge, switch)
     tag = next((vlan.tag for vlan in switch.vlan_bridges if vlan.name == management.name), 0)
-    return Guard(bridge, flows_for(ManagementPath(bridge, mac, local, members, tag, management.ipv6)))
+    return Guard(bridge, flows_for(ManagementPath(bridge, mac, local, members, tag, management.ipv6)),
+                 tuple((one.name, one.ofport) for one in interfaces))
 
 
 def _wait_for_ports(connection: Connection, management: ManagementInterface,
@@ -119,18 +114,30 @@ def _mac_of(interface: Interface, bridge: str, switch: Configuration) -> str:
 
 
 def put_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> None:
-    """Add the flows and see them. Repeating it changes nothing. Raises FlowRefused, NoAnswer."""
+    """Add the flows, see them, and remember them. Repeating it changes nothing. Raises FlowRefused, NoAnswer."""
     flows.add_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
     if not flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S)):
         raise FlowRefused("flows that were added to bridge %s are not there" % guard.bridge, 0, guard.bridge,
                           "; ".join("%s,actions=%s" % flow for flow in guard.flows))
+    _remember(paths, guard)
+
+
+def _remember(paths: Paths, guard: Guard) -> None:
+    try:
+        write_guard(paths, guard)
+    except OSError as error:
+        raise AdministratorError(
+            "%s cannot be written (%s), so bridge %s would be cut off by a restart of ovs-vswitchd" % (
+                paths.guard, error.strerror, guard.bridge), "make room in %s" % paths.guard.parent) from error
 
 
 def is_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> bool:
-    """Whether the flows are there. Raises FlowRefused, NoAnswer."""
-    return flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
+    """Whether the flows are there, and remembered. Raises FlowRefused, NoAnswer."""
+    there = flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
+    return there and read_guard(paths) == guard
 
 
 def take_away(paths: Paths, bridge: str, deadline: Deadline) -> None:
     """Remove our flows: on a bridge that stays standalone they are in the way. Raises FlowRefused, NoAnswer."""
     flows.remove_flows(paths, bridge, deadline.at_most_s(ANSWER_WITHIN_S))
+    forget_guard(paths, bridge)

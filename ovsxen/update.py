@@ -16,11 +16,11 @@ from ovsxen.host.clock import Deadline
 from ovsxen.job import BUDGET_S, DATABASE_WITHIN_S, Job, open_database
 from ovsxen.ovs import daemons, flows, ovsdb, snapshots, tables
 from ovsxen.ovs.daemons import VSWITCHD, State
+from ovsxen.ovs.guard import Guard
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Configuration, Resettable, Snapshot
 from ovsxen.ovs.targets import DEFAULT_PORT, Target
 from ovsxen.plan import FAIL_MODE, NO_CHANGE, ON_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
-from ovsxen.secure import Guard
 from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
 from ovsxen.xapi import records
 from ovsxen.xapi.session import Xapi, connect

@@ -1,12 +1,15 @@
 """Management traffic over a bridge that an update turns secure: as a table, and by frames through a real switch."""
 
 import json
+import signal
 import sys
 from typing import Any, Dict, Optional, Tuple
 
 import pytest
 
 from ovsxen.errors import Refused
+from ovsxen.host.clock import Deadline
+from ovsxen.ovs.daemons import VSWITCHD
 from ovsxen.sandbox import certificates
 from ovsxen.sandbox.xapi.database import Database
 from ovsxen.sandbox.xapi.server import FakeXapi
@@ -102,6 +105,18 @@ def test_frames_pass_the_bond_of_a_bridge_that_an_update_made_secure(wire: Wire)
         heard = wire.send(cable, arp_request(LAN_MAC), ("xenbr0", "guest"), until="xenbr0")
         assert heard == {Heard("xenbr0", 0)}
     assert len(wire.send("xenbr0", arp_request(MAC), ("lan0", "lan1"), wait_s=SILENCE_S)) == 1
+
+
+def test_management_traffic_comes_back_with_an_ovs_vswitchd_that_died(wire: Wire) -> None:
+    standalone(wire, "--", "add-port", "xenbr0", "eth0")
+    make_secure(wire, make_world(networks=1))
+    wire.inside(sys.executable, "-m", "ovsxen", "daemon", "--detach")
+    old = wire.host.pid(VSWITCHD)
+    wire.host.signal(VSWITCHD, signal.SIGKILL)
+    assert Deadline(30).wait_until(lambda: "has its management flows again" in str(wire.host.status()["boot"]), 0.05)
+    assert wire.host.pid(VSWITCHD) != old
+    assert wire.send("lan0", arp_request(LAN_MAC), ("xenbr0", "guest"), until="xenbr0") == {Heard("xenbr0", 0)}
+    assert "is running" in wire.inside(sys.executable, "-m", "ovsxen", "status")
 
 
 def test_pifs_of_other_hosts_are_never_taken_for_this_hosts() -> None:

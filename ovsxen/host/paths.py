@@ -184,6 +184,11 @@ class Paths(NamedTuple):
         return self.rundir / "ovsxen-guarded-bridge"
 
     @property
+    def guard(self) -> Path:
+        """The management flows that ovsxen has put in place, for whoever starts ovs-vswitchd again."""
+        return self.rundir / "ovsxen-management-flows.json"
+
+    @property
     def opened_port(self) -> Path:
         """Which port ovsxen has opened in the firewall, and through what: no other is ever closed."""
         return self.dbdir / "ovsxen-opened-port.json"

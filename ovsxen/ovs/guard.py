@@ -1,0 +1,43 @@
+"""Which bridge carries this host's management traffic by flows of ours, and which: kept in the run directory.
+
+An update puts them in place. ovs-vswitchd forgets all flows when it ends, and the host may not reach its XAPI without
+these, so whoever starts ovs-vswitchd again puts them back from here.
+"""
+
+import json
+from typing import NamedTuple, Optional, Tuple
+
+from ovsxen.host import files
+from ovsxen.host.paths import Paths
+from ovsxen.ovs.management import Flow
+
+
+class Guard(NamedTuple):
+    """The flows that a bridge must keep, and the interfaces whose OpenFlow ports they name."""
+
+    bridge: str
+    flows: Tuple[Flow, ...]
+    ports: Tuple[Tuple[str, int], ...]
+
+
+def write_guard(paths: Paths, guard: Guard) -> None:
+    """Remember it. Raises OSError."""
+    text = json.dumps({"bridge": guard.bridge, "flows": guard.flows, "ports": guard.ports})
+    files.write_file(paths.guard, [text.encode()], durable=False)
+
+
+def read_guard(paths: Paths) -> Optional[Guard]:
+    """The one that is remembered; None where none is, or it cannot be read."""
+    try:
+        text = json.loads(files.read_small(paths.guard).decode())
+        return Guard(str(text["bridge"]), tuple(Flow(str(match), str(actions)) for match, actions in text["flows"]),
+                     tuple((str(name), int(port)) for name, port in text["ports"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def forget_guard(paths: Paths, bridge: str) -> None:
+    """The bridge has no flows of ours any more. Raises OSError."""
+    remembered = read_guard(paths)
+    if remembered is not None and remembered.bridge == bridge:
+        files.remove_if_there(paths.guard)
