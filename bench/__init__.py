@@ -1,1 +1,1 @@
-"""How long a start takes and how much memory, beside what ovs-ctl and the daemons alone take: `python -m bench`."""
+"""How long a start, an update, a restart and a recovery take, and what the idle daemon costs: `python -m bench`."""

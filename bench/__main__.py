@@ -1,5 +1,5 @@
-"""`python -m bench [--quick | --profile]`. Speed never fails a run: the exit code is 1 only when a start or an update
-was wrong.
+"""`python -m bench [--quick | --profile]`. Speed never fails a run: the exit code is 1 only when a start, an update, a
+restart or a recovery was wrong.
 """
 
 import argparse
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple, Tuple
 
-from bench import costs, host, report
+from bench import costs, host, report, traffic
 from bench.host import Host
 from bench.report import Measured, Round
 from ovsxen import __version__
@@ -35,9 +35,10 @@ QUICK = (Size(0, 5), Size(10, 5), Size(100, 2), Size(1000, 2, compared=False))
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench",
-                                     description="Times `ovsxen start` beside ovs-ctl, and updates beside ovs-vsctl.")
+                                     description="Times `ovsxen start` and `restart` beside ovs-ctl, updates beside "
+                                                 "ovs-vsctl, and the daemon.")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="fewer rounds, about a minute")
+    kind.add_argument("--quick", action="store_true", help="fewer rounds, about two minutes")
     kind.add_argument("--profile", action="store_true",
                       help="say where a start without stale bridges and an update without a change spend their time")
     options = parser.parse_args()
@@ -52,8 +53,10 @@ def main() -> int:
             compare(Path(directory), QUICK if options.quick else FULL)
             from bench import update_rounds  # a child's peak memory begins at its parent's, and this one imports a lot
             update_rounds.compare(Path(directory), update_rounds.QUICK if options.quick else update_rounds.FULL, say)
+            from bench import restart_rounds
+            restart_rounds.compare(Path(directory), restart_rounds.QUICK if options.quick else restart_rounds.FULL, say)
             return 0
-    except (host.BenchFailed, OvsxenError, OSError) as error:
+    except (host.BenchFailed, traffic.NoTraffic, OvsxenError, OSError) as error:
         print("bench: %s" % error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -29,6 +29,7 @@ def boot_sequence() -> Iterator[Step]:
     yield Step("configuration", online.configure, needs=("ovsdb-server",))
     yield Step("ovs-vswitchd", online.start_vswitchd, needs=("module", "configuration"))
     yield Step("management", online.guard_management, needs=("ovs-vswitchd",), vital=False)
+    yield Step("interfaces", online.mend_interfaces, needs=("ovs-vswitchd",), vital=False)
     yield Step("managers", online.attach_managers, needs=("ovsdb-server",))
     yield Step("hostname", online.record_hostname, needs=("ovs-vswitchd",), vital=False)
     yield Step("firewall", online.open_firewall, needs=("host",), vital=False)

@@ -92,6 +92,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--undo", action="store_true", help="bring back what the last reset cleared")
     parser.add_argument("--save-flows", nargs="?", const="yes", default="no", choices=("yes", "no"),
                         help="keep flows, groups and meters over a restart")
+    parser.add_argument("--ha", choices=("restart",),
+                        help="stop the HA daemon around force-reload-kmod, and start it again")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
     return parser
 
@@ -99,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
     takes = VERBS[options.verb].takes
-    for name in ("directory", "json", "dry_run", "detach", "undo", "save_flows", "stale_bridges", "command"):
+    for name in ("directory", "json", "dry_run", "detach", "undo", "save_flows", "ha", "stale_bridges", "command"):
         if getattr(options, name) not in (None, False, "no", []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
     return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
@@ -162,6 +164,9 @@ def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[P
     if options.verb == "start":
         from ovsxen import boot
         return boot.start(host, note, dry_run=options.dry_run)
+    if options.verb == "force-reload-kmod":
+        from ovsxen.replace_kmod import force_reload_kmod
+        return force_reload_kmod(host, note, restart_ha=options.ha == "restart")
     if options.verb == "restart":
         from ovsxen.restart import restart
         return restart(host, note, keep_flows=options.save_flows == "yes")
@@ -286,6 +291,8 @@ VERBS: Dict[str, Verb] = {
     "status": Verb("one verdict over the whole host", ("json",), show_status),
     "version": Verb("versions of ovsxen and of Open vSwitch, installed and running", (), show_version),
     "load-kmod": Verb("load the kernel module, or say why it cannot be", ("json",), run_sequence),
+    "force-reload-kmod": Verb("replace the kernel module by the installed one; addresses, routes and flows are kept",
+                              ("json", "ha"), run_sequence),
     "sandbox": Verb("make a XenServer host in DIR, run `-- COMMAND` (default: a shell) in it, take it down",
                     ("directory", "stale_bridges", "command"), run_sandbox),
     "help": Verb("this text", (), show_help),

@@ -13,9 +13,7 @@ from ovsxen.ovs import daemons, lease
 from ovsxen.ovs.daemons import VSWITCHD
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.report import Phase
-from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps
-
-OF_VSWITCHD = (VSWITCHD, "hostname")
+from ovsxen.sequence import Host, Run, Warn, record, run_steps
 
 
 def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
@@ -23,18 +21,15 @@ def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
 
     ovs-vswitchd is left alone where it is not among them and does not run: it rests.
     """
-    left_out = () if VSWITCHD in names or daemons.find_anywhere(host.paths, VSWITCHD).process else OF_VSWITCHD
+    rests = VSWITCHD not in names and daemons.find_anywhere(host.paths, VSWITCHD).process is None
     run = Run(never_purging(host), warn, identity.read_boot_id(host.paths))
-    return record(run, run_steps(run, _steps_without(left_out)))
+    steps = (step for step in boot.boot_sequence() if not (rests and VSWITCHD in (step.name,) + step.needs))
+    return record(run, run_steps(run, steps))
 
 
 def never_purging(host: Host) -> Host:
     """--delete-bridges is about starts; a daemon that died under guests is another matter."""
     return host._replace(settings=host.settings._replace(delete_bridges=False, problems=()))
-
-
-def _steps_without(names: Tuple[str, ...]) -> Iterator[Step]:
-    return (step for step in boot.boot_sequence() if step.name not in names)
 
 
 def wake(host: Host, name: str) -> bool:

@@ -201,6 +201,17 @@ def guard_management(run: Run) -> Result:
     return Result(Outcome.DONE, "bridge %s has its management flows again" % bridge.name)
 
 
+def mend_interfaces(run: Run) -> Result:
+    """What a replacement of the kernel module that was killed has left: addresses, routes, and HA stopped."""
+    if not (run.paths.kept_interfaces.exists() or run.paths.ha_stopped.exists()):
+        return Result(Outcome.SKIPPED, "nothing was left half done")
+    if run.dry_run:
+        return Result(Outcome.WOULD, "put back addresses and routes, and start HA")
+    from ovsxen import replace_kmod  # few starts need it
+
+    return replace_kmod.mend(run)
+
+
 def attach_managers(run: Run) -> Result:
     """Let the managers in the database connect, also to a host whose switch did not come up."""
     server = daemons.find(run.paths, OVSDB_SERVER)

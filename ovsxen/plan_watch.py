@@ -12,7 +12,6 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.lease import Lease
 
 BACK_OFF_S = (0.0, 1.0, 2.0, 4.0, 8.0)
-WINDOW_S = 600.0
 STOPPED_S = 3.0
 WAKES = 3
 LATE_S = 2.0
@@ -28,6 +27,7 @@ class Limits(NamedTuple):
     foreign_lease_s: float
     attempts: int
     rest_s: float
+    window_s: float
 
 
 class Sign(NamedTuple):
@@ -75,7 +75,7 @@ class Look(NamedTuple):
 
 class Course(NamedTuple):
     """What is remembered of one daemon. `attempts`, `wakes`: when it was started again, or woken, in the
-    last WINDOW_S, oldest first. `excused_s`: how much of its silence was the host's, not its own.
+    last `window_s`, oldest first. `excused_s`: how much of its silence was the host's, not its own.
     """
 
     key: Tuple[int, int] = (0, 0)
@@ -100,7 +100,7 @@ class Memory(NamedTuple):
 
 
 class Act(Enum):
-    """What to do now. REPLACE keeps evidence, ends a daemon and starts another. FINISH ends what a killed start began."""
+    """What to do now. REPLACE keeps evidence, ends a daemon, starts another. FINISH ends what a killed start began."""
 
     WAIT = "wait"
     START = "start"
@@ -122,7 +122,7 @@ class Decision(NamedTuple):
 
 def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
     """One step. A START and a REPLACE are counted as attempts here, so that a caller that dies has counted too."""
-    memory = _remember(memory, look)
+    memory = _remember(memory, look, limits)
     decision = _decide(memory, look, limits)
     memory = decision.memory
     for name in decision.names:
@@ -159,7 +159,7 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
     return Decision(memory, Act.WAIT)
 
 
-def _remember(memory: Memory, look: Look) -> Memory:
+def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     behind_since_s, cur_cfg = memory.behind_since_s, memory.cur_cfg
     if look.configured is not None:
         now_cfg, next_cfg = look.configured
@@ -171,13 +171,13 @@ def _remember(memory: Memory, look: Look) -> Memory:
     leased_since_s = None
     if look.lease is not None:
         leased_since_s = look.now_s if memory.leased_since_s is None else memory.leased_since_s
-    return memory._replace(server=_follow(memory.server, look.server, look),
-                           vswitchd=_follow(memory.vswitchd, look.vswitchd, look), cur_cfg=cur_cfg,
+    return memory._replace(server=_follow(memory.server, look.server, look, limits),
+                           vswitchd=_follow(memory.vswitchd, look.vswitchd, look, limits), cur_cfg=cur_cfg,
                            behind_since_s=behind_since_s, leased_since_s=leased_since_s)
 
 
-def _follow(course: Course, sign: Sign, look: Look) -> Course:
-    attempts, wakes = (tuple(at_s for at_s in times if at_s > look.now_s - WINDOW_S)
+def _follow(course: Course, sign: Sign, look: Look, limits: Limits) -> Course:
+    attempts, wakes = (tuple(at_s for at_s in times if at_s > look.now_s - limits.window_s)
                        for times in (course.attempts, course.wakes))
     if sign.key != course.key:
         return Course(sign.key, sign.cpu_s, look.now_s, look.now_s, attempts=attempts,
@@ -191,7 +191,8 @@ def _follow(course: Course, sign: Sign, look: Look) -> Course:
         stopped_since_s = look.now_s if course.stopped_since_s is None else course.stopped_since_s
     return course._replace(
         cpu_s=sign.cpu_s, cpu_at_s=look.now_s, attempts=attempts, wakes=wakes, excused_s=excused_s,
-        stopped_since_s=stopped_since_s, busy_at_s=look.now_s if used or sign.silent_since_s is None else course.busy_at_s)
+        stopped_since_s=stopped_since_s,
+        busy_at_s=look.now_s if used or sign.silent_since_s is None else course.busy_at_s)
 
 
 def course_of(memory: Memory, name: str) -> Course:
@@ -272,9 +273,9 @@ def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]
     for sign in (look.server, look.vswitchd):
         course = course_of(memory, sign.name)
         if is_resting(course, look.now_s, limits):
-            problems.append("%s was started %d times in %.0f minutes and is left alone for %.0f s at a time: see its "
-                            "log and the evidence beside it; `ovsxen start` tries at once" % (
-                                sign.name, len(course.attempts), WINDOW_S / 60, limits.rest_s))
+            problems.append("%s was started %d times in %.0f s and is left alone for %.0f s at a time: see its log and "
+                            "the evidence beside it; `ovsxen start` tries at once" % (
+                                sign.name, len(course.attempts), limits.window_s, limits.rest_s))
         if sign.is_traced:
             problems.append("%s is held by a debugger and so left alone: end the debugger" % sign.name)
         if sign.is_lost:

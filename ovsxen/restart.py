@@ -6,7 +6,7 @@ is stopped; while the new ovs-vswitchd has none, it forwards nothing: that is a 
 """
 
 import itertools
-from typing import Iterator, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple, Union
 
 from ovsxen import phases_offline as offline
 from ovsxen import phases_online as online
@@ -16,7 +16,7 @@ from ovsxen.gate import unless_disabled, why_disabled
 from ovsxen.host import clock, identity
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
-from ovsxen.lifecycle import STOP_PHASES, stop
+from ovsxen.lifecycle import stop
 from ovsxen.ovs import daemons, kept_flows, lease, ports
 from ovsxen.ovs.confdb import read_installed_schema
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
@@ -25,22 +25,32 @@ from ovsxen.ovs.ports import Switching
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Result, Run, Step, Warn, record, run_steps, take_turn
 
+if TYPE_CHECKING:
+    from ovsxen.replace_kmod import Replacement
+
 SAVE_WITHIN_S = 30.0
-RESTORE_WITHIN_S = 30.0
+RESTORE_WITHIN_S = 20.0
+RESTORE_ROUNDS = 3
+"""A bridge with a controller gets its flows twice, with a pause: kept_flows.restore_around."""
+
 STOP_SERVER = "stop server"
 STOP_VSWITCHD = "stop vswitchd"
+FORWARDING = "forwarding"
 
 
 class Restart:
-    """One restart while it goes on: what is carried over it."""
+    """One restart while it goes on: what is carried over it. `purging`: bridges go, which they only do without
+    ovs-vswitchd.
+    """
 
-    def __init__(self, *, keep_flows: bool) -> None:
+    def __init__(self, *, keep_flows: bool, purging: bool = False) -> None:
         self.keep_flows = keep_flows
+        self.purging = purging
         self.before = Switching((), ())
         self.kept: Tuple[Kept, ...] = ()
         self.leased = False
         self.was_stopped = False
-        self._paused_ms = clock.stopwatch()
+        self._paused_ms: Optional[Callable[[], float]] = None
 
     def preparation(self) -> Iterator[Step]:
         """What must go well before anything is stopped."""
@@ -50,6 +60,11 @@ class Restart:
 
     def sequence(self) -> Iterator[Step]:
         """The restart itself."""
+        if self.purging:
+            yield Step(STOP_VSWITCHD, self.stop_vswitchd)
+            yield Step(STOP_SERVER, self.stop_server, needs=(STOP_VSWITCHD,))
+            yield from (step._replace(needs=step.needs + (STOP_SERVER,)) for step in boot_sequence())
+            return
         yield Step(STOP_SERVER, self.stop_server)
         yield Step("database", offline.prepare_database, needs=(STOP_SERVER,))
         yield Step("ovsdb-server", offline.start_ovsdb_server, needs=("database",))
@@ -58,8 +73,8 @@ class Restart:
         yield Step(STOP_VSWITCHD, self.stop_vswitchd, needs=("ports",))
         yield Step("ovs-vswitchd", online.start_vswitchd, needs=(STOP_VSWITCHD,))
         yield Step("flows", self.restore, needs=("ovs-vswitchd",))
+        yield Step(FORWARDING, self.forward, needs=("ovs-vswitchd",))
         yield Step("management", online.guard_management, needs=("ovs-vswitchd",), vital=False)
-        yield Step("forwarding", self.forward, needs=("ovs-vswitchd",))
         yield Step("managers", online.attach_managers, needs=("ovsdb-server",))
         yield Step("hostname", online.record_hostname, needs=("ovs-vswitchd",), vital=False)
         yield Step("firewall", online.open_firewall, vital=False)
@@ -89,11 +104,15 @@ class Restart:
             kept for kept, bridge in zip(saved, self.before.bridges)
             if not kept_flows.comes_back_by_itself(kept, fail_mode=bridge.fail_mode, controllers=bridge.controllers))
         return Result(Outcome.UNCHANGED, "%d flows saved; %d of %d bridges get theirs by themselves" % (
-            sum(len(kept.flows) for kept in self.kept), len(saved) - len(self.kept), len(saved)),
+            sum(len(kept.flows) + len(kept.flows10) for kept in self.kept), len(saved) - len(self.kept), len(saved)),
             tuple(kept.bridge for kept in self.kept))
 
     def stop_server(self, run: Run) -> Result:
-        """ovs-vswitchd goes on forwarding without."""
+        """ovs-vswitchd goes on forwarding without, except by its own datapath: it stops in its loop until it has a
+        database again (vswitchd/bridge.c, bridge_run; tried with 3.1).
+        """
+        if any(bridge.in_userspace for bridge in self.before.bridges):
+            self._pause()
         return _stopped(daemons.stop(run.paths, OVSDB_SERVER))
 
     def carry_ports(self, run: Run) -> Result:
@@ -106,33 +125,42 @@ class Restart:
         """From here on nothing is forwarded, or only what the kernel's datapath knows."""
         if self.kept:
             self._take_lease(run)
-        self._paused_ms = clock.stopwatch()
+        self._pause()
         stopped = daemons.stop(run.paths, VSWITCHD, ask_first=False)
         self.was_stopped = bool(stopped.how)
         run.stray_vswitchd = daemons.find(run.paths, VSWITCHD)
         return _stopped(stopped)
 
+    def _pause(self) -> None:
+        if self._paused_ms is None:
+            self._paused_ms = clock.stopwatch()
+
     def _take_lease(self, run: Run) -> None:
-        until_s = MACHINE_CLOCK.monotonic() + online.vswitchd_within_s(run) + RESTORE_WITHIN_S
+        until_s = MACHINE_CLOCK.monotonic() + online.vswitchd_within_s(run) + RESTORE_ROUNDS * RESTORE_WITHIN_S
         with online.open_database(run) as connection:
             self.leased = True
             lease.take(connection, until_s, run.settings.answer_timeout_s)
 
     def restore(self, run: Run) -> Result:
-        """The flows that were kept, all bridges at once."""
+        """The flows that were kept, all bridges at once. A bridge that gets its controller loses them again."""
         if not self.kept:
             return Result(Outcome.UNCHANGED, "none to put back")
-        kept_flows.restore(run.paths, self.kept, RESTORE_WITHIN_S)
+        flushed = frozenset(bridge.name for bridge in self.before.bridges if bridge.controllers)
+        kept_flows.restore_around(run.paths, self.kept, flushed, lambda: self._begin(run), RESTORE_WITHIN_S)
         return Result(Outcome.DONE, "%d bridges have theirs again" % len(self.kept))
 
     def forward(self, run: Run) -> Result:
         """The lease ends, whether or not every bridge has its flows: none is the worse switch."""
         if self.leased:
-            next_cfg = self._end_lease(run)
-            online.wait_configured(run, daemons.find(run.paths, VSWITCHD), next_cfg, run.settings.start_timeout_s)
-        if not self.was_stopped:
+            self._begin(run)
+        if not self.was_stopped or self._paused_ms is None:
             return Result(Outcome.DONE, "begun")
         return Result(Outcome.DONE, "interrupted for at most %.0f ms" % self._paused_ms())
+
+    def _begin(self, run: Run) -> None:
+        """End the lease, and wait until ovs-vswitchd has taken note."""
+        next_cfg = self._end_lease(run)
+        online.wait_configured(run, daemons.find(run.paths, VSWITCHD), next_cfg, run.settings.start_timeout_s)
 
     def _end_lease(self, run: Run) -> int:
         with online.open_database(run) as connection:
@@ -165,10 +193,11 @@ def restart(host: Host, warn: Warn, *, keep_flows: bool = False) -> Iterator[Pha
     if host.settings.delete_bridges and keep_flows:
         raise AdministratorError("flows cannot be kept, because --delete-bridges removes all bridges at every start",
                                  "take it out of OVS_CTL_OPTS, or restart without --save-flows")
-    return _restart(host, warn, Restart(keep_flows=keep_flows))
+    return run_job(host, warn, Restart(keep_flows=keep_flows, purging=host.settings.delete_bridges))
 
 
-def _restart(host: Host, warn: Warn, job: Restart) -> Iterator[Phase]:
+def run_job(host: Host, warn: Warn, job: "Union[Restart, Replacement]") -> Iterator[Phase]:
+    """Prepare, and where that went well go on to the end, whatever signals come."""
     with uninterrupted(), take_turn(host.paths):
         run = Run(host, warn, identity.read_boot_id(host.paths))
         failed = False
@@ -178,19 +207,10 @@ def _restart(host: Host, warn: Warn, job: Restart) -> Iterator[Phase]:
         if failed:
             run.warn("nothing was stopped")
             return
-        steps = _stop_and_start(run) if host.settings.delete_bridges else run_steps(run, job.sequence())
         try:
-            yield from record(run, steps)
+            yield from record(run, run_steps(run, job.sequence()))
         finally:
             job.release(run)
-
-
-def _stop_and_start(run: Run) -> Iterator[Phase]:
-    """With --delete-bridges: bridges are only purged while ovs-vswitchd does not run."""
-    stopped = tuple(run_steps(run, STOP_PHASES))
-    yield from stopped
-    if not any(phase.outcome is Outcome.FAILED for phase in stopped):
-        yield from run_steps(run, boot_sequence())
 
 
 def _stopped(stopped: daemons.Stopped) -> Result:

@@ -167,7 +167,7 @@ class Supervisor:
 def _limits(host: Host) -> Limits:
     chosen = host.settings
     return Limits(chosen.hang_timeout_s, chosen.busy_timeout_s, chosen.flow_restore_timeout_s, chosen.restart_limit,
-                  chosen.rest_s)
+                  chosen.rest_s, chosen.restart_window_s)
 
 
 def _remembered(news: News) -> Memory:

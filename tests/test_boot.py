@@ -328,4 +328,4 @@ def test_phases_are_printed_as_they_happen(host: SandboxHost) -> None:
     assert child.wait(timeout=60) == 0
     names = [line.split()[0].decode() for line in lines if not line.startswith(b" ")]
     assert names == ["host", "module", "database", "ovsdb-server", "configuration", "ovs-vswitchd", "management",
-                     "managers", "hostname", "firewall"]
+                     "interfaces", "managers", "hostname", "firewall"]

@@ -12,7 +12,6 @@ from ovsxen.ovs.lease import Lease
 from ovsxen.plan_watch import (
     STOPPED_S,
     WAKES,
-    WINDOW_S,
     Act,
     Course,
     Decision,
@@ -26,7 +25,7 @@ from ovsxen.plan_watch import (
     may_start,
 )
 
-LIMITS = Limits(hang_s=15.0, busy_s=90.0, foreign_lease_s=60.0, attempts=5, rest_s=60.0)
+LIMITS = Limits(hang_s=15.0, busy_s=90.0, foreign_lease_s=60.0, attempts=5, rest_s=60.0, window_s=600.0)
 NOW_S = 10000.0
 KEY = (77, 1)
 
@@ -169,7 +168,7 @@ def test_a_rest_is_a_problem_that_status_shows_until_the_daemon_has_lived_for_a_
     memory = Memory(vswitchd=Course(attempts=tuple(NOW_S - tenth / 10.0 for tenth in range(LIMITS.attempts))))
     decision = decide(memory, look_at(NOW_S + 1.0, vswitchd=Sign(VSWITCHD)), LIMITS)
     assert decision.act is Act.WAIT and "left alone for 60 s" in decision.problems[0]
-    assert decide(memory, look_at(NOW_S + WINDOW_S + 1.0), LIMITS).problems == ()
+    assert decide(memory, look_at(NOW_S + LIMITS.window_s + 1.0), LIMITS).problems == ()
 
 
 def test_what_uses_the_cpu_is_overloaded_and_not_hung() -> None:
@@ -256,7 +255,7 @@ def test_whatever_befalls_the_daemons_both_are_well_in_the_end_and_none_was_trie
         for _ in range(seconds):
             world.step()
             for course in (world.memory.server, world.memory.vswitchd):
-                assert len(course.attempts) <= LIMITS.attempts + WINDOW_S / LIMITS.rest_s
+                assert len(course.attempts) <= LIMITS.attempts + LIMITS.window_s / LIMITS.rest_s
     for _ in range(int(LIMITS.rest_s + LIMITS.hang_s) * 2):
         world.step()
     assert world.state == {OVSDB_SERVER: "well", VSWITCHD: "well"}

@@ -1,4 +1,4 @@
-"""Load the kernel module, or say why it cannot be loaded.
+"""Load the kernel module, or say why it cannot be loaded; take it out, or say what holds it.
 
 The `bridge` module may stand in the way of an old one; it is removed only while it holds no bridge.
 """
@@ -9,11 +9,20 @@ from enum import Enum
 from pathlib import Path
 from typing import Tuple
 
-from ovsxen.errors import AdministratorError
+from ovsxen.errors import AdministratorError, NotInstalled
 from ovsxen.host import kmod, proc
+from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 
 WITHIN_S = 30.0
+UNUSED_WITHIN_S = 2.0
+"""The kernel frees the last of a deleted datapath a while after it said that it is gone."""
+RMMOD_EVERY_S = 0.2
+PROGRAMS = ("modprobe", "rmmod")
+VPORT = "vport_"
+"""Each kind of tunnel is a module of its own, which uses openvswitch's."""
+
+Parameters = Tuple[Tuple[str, str], ...]
 
 
 class Cause(Enum):
@@ -36,13 +45,18 @@ class ModuleRefused(AdministratorError):
         self.cause = cause
 
 
-def load(paths: Paths, release: str) -> str:
+class ModuleStays(AdministratorError):
+    """The module cannot be taken out of the kernel."""
+
+
+def load(paths: Paths, release: str, parameters: Parameters = ()) -> str:
     """Load the module into a kernel that has none yet; says how. Raises ModuleRefused.
 
-    As ovs-kmod-ctl (2.17) does: openvswitch, then bridge out of the way when it is empty, and once more.
+    As ovs-kmod-ctl (2.17) does: openvswitch, then bridge out of the way when it is empty, and once more. A kernel from
+    3.11 on ignores parameters that the module does not know.
     """
     try:
-        return _load_any_name(paths, release)
+        return _load_any_name(paths, release, parameters)
     except ModuleRefused as refused:
         modules = kmod.observe(paths, release)
         if refused.cause is not Cause.OTHER or not modules.bridge_loaded:
@@ -53,14 +67,14 @@ def load(paths: Paths, release: str) -> str:
     removed = proc.run(("rmmod", "bridge"), WITHIN_S)
     if removed.returncode != 0:
         raise ModuleRefused(Cause.OTHER, "the bridge module is in the way and stays (rmmod: %s)" % removed.complaint)
-    return _load_any_name(paths, release) + " after the empty bridge module was removed"
+    return _load_any_name(paths, release, parameters) + " after the empty bridge module was removed"
 
 
-def _load_any_name(paths: Paths, release: str) -> str:
+def _load_any_name(paths: Paths, release: str, parameters: Parameters) -> str:
     """Try each name; the first name's failure is the one that tells, since the old name is rarely there at all."""
     refusals = []
     for name in kmod.NAMES:
-        tried = proc.run(("modprobe", name), WITHIN_S)
+        tried = proc.run(("modprobe", name) + tuple("%s=%s" % parameter for parameter in parameters), WITHIN_S)
         if tried.returncode == 0 and kmod.observe(paths, release).present:
             return "loaded"
         said = tried.complaint if tried.returncode else "modprobe %s reports success, yet it is not there" % name
@@ -69,6 +83,44 @@ def _load_any_name(paths: Paths, release: str) -> str:
         refusals.append(ModuleRefused(cause, "the kernel module %s cannot be loaded into %s (%s)" % (
             name, release, said), blacklist))
     raise refusals[0]
+
+
+def require_loadable(paths: Paths, release: str) -> None:
+    """Raises ModuleRefused or NotInstalled for what can be known before the module that is loaded is given up."""
+    for program in PROGRAMS:
+        if proc.find_program(program) is None:
+            raise NotInstalled("the program %s is not on this host" % program, "install the package kmod")
+    kernels, blacklist = find_kernels_with_module(paths), find_blacklist(paths)
+    if blacklist:
+        raise ModuleRefused(Cause.BLACKLIST, "no openvswitch could be loaded after this one", blacklist)
+    if release not in kernels:
+        raise ModuleRefused(Cause.WRONG_KERNEL if kernels else Cause.NO_MODULE,
+                            "there is no openvswitch.ko for the running kernel %s" % release)
+
+
+def unload(paths: Paths, name: str) -> Tuple[str, ...]:
+    """Take the module out, and before it those that are there for it alone; gives all that went. Raises ModuleStays."""
+    went = tuple(holder for holder in kmod.read_use(paths, name).holders if holder.startswith(VPORT)) + (name,)
+    for module in went:
+        _rmmod(paths, module)
+    return went
+
+
+def _rmmod(paths: Paths, name: str) -> None:
+    """`modprobe -r` would take other modules along. A module that is in use is tried again, for a while."""
+    complaints = []
+
+    def try_it() -> bool:
+        tried = proc.run(("rmmod", name), WITHIN_S)
+        if tried.returncode == 0 and not (paths.sys_module / name).exists():
+            return True
+        complaints.append(tried.complaint if tried.returncode else "rmmod reports success, yet it is there")
+        return False
+
+    if not Deadline(UNUSED_WITHIN_S).wait_until(try_it, RMMOD_EVERY_S):
+        raise ModuleStays(
+            "the kernel module %s stays (%s; %s)" % (name, complaints[-1], kmod.read_use(paths, name)),
+            "see to what uses it, which may be a datapath in another network namespace, then do this again")
 
 
 def classify(stderr: str, blacklist: str, kernels: Tuple[str, ...], release: str) -> Cause:

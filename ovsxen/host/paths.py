@@ -189,6 +189,30 @@ class Paths(NamedTuple):
         return self.rundir / "ovsxen-management-flows.json"
 
     @property
+    def kept_interfaces(self) -> Path:
+        """What internal ports had before the kernel module was replaced, until they have it again."""
+        return self.rundir / "ovsxen-interfaces-kept.json"
+
+    @property
+    def ha_stopped(self) -> Path:
+        """ovsxen has stopped the HA daemon, and is to start it again."""
+        return self.rundir / "ovsxen-ha-stopped"
+
+    @property
+    def xhad_conf(self) -> Path:
+        return self.root / "etc/xensource/xhad.conf"
+
+    @property
+    def xha_dir(self) -> Path:
+        """Where the commands of the HA daemon are."""
+        return self.root / "opt/xensource/xha"
+
+    @property
+    def systemd_running(self) -> Path:
+        """There while systemd runs this host (sd_booted(3))."""
+        return self.root / "run/systemd/system"
+
+    @property
     def opened_port(self) -> Path:
         """Which port ovsxen has opened in the firewall, and through what: no other is ever closed."""
         return self.dbdir / "ovsxen-opened-port.json"

@@ -40,6 +40,7 @@ class Settings(NamedTuple):
     flow_restore_timeout_s: float = 60.0
     round_trip_s: float = 300.0
     restart_limit: int = 5
+    restart_window_s: float = 600.0
     rest_s: float = 60.0
     emer_reset: str = "on-change"
     dbcache: str = "auto"
@@ -156,6 +157,7 @@ SYSCONFIG: Dict[str, Choice] = {
     "OVSXEN_FLOW_RESTORE_TIMEOUT": Choice("flow_restore_timeout_s", _seconds),
     "OVSXEN_ROUND_TRIP": Choice("round_trip_s", _seconds),
     "OVSXEN_RESTART_LIMIT": Choice("restart_limit", _count),
+    "OVSXEN_RESTART_WINDOW": Choice("restart_window_s", _seconds),
     "OVSXEN_REST": Choice("rest_s", _seconds),
     "EMER_RESET": Choice("emer_reset", _one_of("on-change", "never")),
     "DBCACHE": Choice("dbcache", _one_of("auto", "always", "never", "exec")),

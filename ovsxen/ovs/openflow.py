@@ -65,15 +65,14 @@ def pack_message(version: int, kind: int, body: bytes, transaction: int = 0) -> 
     return HEADER.pack(version, kind, HEADER.size + len(body), transaction) + body
 
 
-def converse(paths: Paths, begin: Mapping[str, Begin[T]], within_s: float, only: Mapping[str, int],
+def converse(paths: Paths, begin: Mapping[str, Begin[T]], deadline: Deadline, only: Mapping[str, int],
              meanwhile: Callable[[], None] = lambda: None) -> Tuple[Dict[str, T], Dict[str, OvsxenError]]:
     """Have a conversation with each bridge; gives what came of them, and why the others failed, by bridge.
 
     A bridge in `only` is spoken to in that version, the others in the best that they allow. Once each conversation is
-    over or pauses, `meanwhile` is called, and then those that pause go on, with another `within_s` to do so. The
-    errors are NoAnswer, Refused, NotPermitted, AdministratorError, and those that a conversation raises.
+    over or pauses, `meanwhile` is called, and then those that pause go on, with as much time again. The errors are
+    NoAnswer, Refused, NotPermitted, AdministratorError, and those that a conversation raises.
     """
-    deadline = Deadline(within_s)
     errors: Dict[str, OvsxenError] = {}
     with ExitStack() as stack:
         talks: List[_Talk[T]] = []
@@ -90,7 +89,7 @@ def converse(paths: Paths, begin: Mapping[str, Begin[T]], within_s: float, only:
         pausing = [talk for talk in talks if talk.pauses]
         for talk in pausing:
             talk.resume()
-        errors.update(_have(pausing, Deadline(within_s)))
+        errors.update(_have(pausing, Deadline(deadline.within_s)))
     return {talk.bridge: talk.results[0] for talk in talks if talk.results}, errors
 
 

@@ -2,15 +2,16 @@
 
 What a bridge says of a flow has the match and the instructions in the bytes in which a flow_mod takes them. The same
 goes for the buckets and properties of a group, the bands of a meter, and the TLV map (lib/ofp-flow.c, ofp-group.c,
-ofp-meter.c, ofp-match.c, 3.1). So they are cut out and put behind other headers, and nothing here knows their meaning.
+ofp-meter.c, ofp-match.c, 3.1). So they are cut out and put behind other headers. Nothing here knows what they mean, but
+for the NORMAL flow, and for what tells flows of which openflow10.py has more to say.
 
 Versions are the numbers in messages. Answers that make no sense raise ValueError or struct.error.
 """
 
 import struct
-from typing import Dict, Iterable, Iterator, Tuple
+from typing import Iterable, Iterator, NamedTuple, Tuple
 
-from ovsxen.ovs.openflow import ERROR, HEADER, OPENFLOW11, OPENFLOW13, OPENFLOW15, Message, pack_message
+from ovsxen.ovs.openflow import ERROR, HEADER, OPENFLOW10, OPENFLOW11, OPENFLOW13, OPENFLOW15, Message, pack_message
 
 EXPERIMENTER, FLOW_MOD, GROUP_MOD, MULTIPART_REQUEST, MULTIPART_REPLY, METER_MOD = 4, 14, 15, 18, 19, 29
 BUNDLE_CONTROL, BUNDLE_ADD = 33, 34
@@ -18,7 +19,7 @@ FLOWS, GROUPS, METERS = 1, 7, 10
 """Kinds of multipart messages."""
 
 NICIRA, ONF = 0x00002320, 0x4F4E4600
-TLV_TABLE_MOD, TLV_TABLE_REQUEST, TLV_TABLE_REPLY = 24, 25, 26
+NICIRA_FLOW_MOD, TLV_TABLE_MOD, TLV_TABLE_REQUEST, TLV_TABLE_REPLY = 13, 24, 25, 26
 ONF_BUNDLE_CONTROL, ONF_BUNDLE_ADD = 2300, 2301
 
 ADD, MODIFY, DELETE_METER, DELETE_GROUP, DELETE_FLOW = 0, 1, 2, 2, 3
@@ -44,17 +45,28 @@ TLV_CHANGE = struct.Struct("!H6x")
 TLV_LIMITS_BYTES, TLV_MAPPING_BYTES = 16, 8
 BUNDLE = struct.Struct("!IHH")
 PROBLEM, EXPERIMENTER_ERROR, EXPERIMENTER_ID_BYTES = struct.Struct("!HH"), 0xffff, 4
+QUOTED_BYTES = 64  # as much of what was refused as an error has at least, where that was as long
 FLAGS_AT = HEADER.size + 36
 RESET_COUNTS = 4
 INSTRUCTION, APPLY_ACTIONS = struct.Struct("!HH"), 4
 PUSH_VLAN_AND_SET = struct.pack("!HHH2xH", 17, 8, 0x8100, 25)
-FLOW_NAMES, GROUP_ID = struct.Struct("!Q8xBx4xH"), struct.Struct("!4xI")
+FLOW_NAMES, NICIRA_FLOW_NAMES = struct.Struct("!Q8xBx4xH"), struct.Struct("!QBx4xH")
+FLOW_TEXT = "a flow with cookie=%#x, table=%d, priority=%d"
+ID = struct.Struct("!4xI")
 
 KINDS_OF_ERROR = {1: "bad request", 2: "bad action", 3: "bad instruction", 4: "bad match", 5: "flow not changed",
                   6: "group not changed", 12: "meter not changed", 14: "bad property", 17: "bundle failed"}
-ERRORS = {(2, 4): "no such port", (2, 9): "no such group", (4, 6): "unknown field", (5, 1): "table is full",
-          (5, 2): "no such table", (6, 3): "too many groups", (6, 9): "no such type of group", (12, 2): "invalid meter",
-          (12, 8): "too many meters"}
+ERRORS = {(2, 4): "no such port", (2, 9): "no such group", (2, 10): "actions do not fit the match",
+          (4, 6): "unknown field", (5, 1): "table is full", (5, 2): "no such table", (6, 3): "too many groups",
+          (6, 10): "no such type of group", (12, 2): "invalid meter", (12, 10): "too many meters"}
+"""By type and code, as they are from OpenFlow 1.1 on."""
+
+
+class Refusal(NamedTuple):
+    """An error: of which transaction, and in words what was refused and why."""
+
+    transaction: int
+    text: str
 
 
 def question_flows(version: int) -> bytes:
@@ -105,7 +117,7 @@ def identity(flow: bytes) -> bytes:
     return flow[8:16] + flow[24:25] + flow[26:32]
 
 
-def flags(flow: bytes) -> int:
+def flags_of(flow: bytes) -> int:
     """Of a flow, where the version tells them: from OpenFlow 1.3 on."""
     return int(LENGTH.unpack_from(flow, FLAGS_AT)[0])
 
@@ -116,7 +128,7 @@ def may_be_of_openflow10(flow: bytes) -> bool:
     """
     instructions = HEADER.size + FLOW_CHANGE.size
     instructions += padded(*MATCH.unpack_from(flow, instructions))
-    if not flags(flow) & RESET_COUNTS or instructions == len(flow):
+    if not flags_of(flow) & RESET_COUNTS or instructions == len(flow):
         return False
     return INSTRUCTION.unpack_from(flow, instructions) == (APPLY_ACTIONS, len(flow) - instructions)
 
@@ -248,35 +260,41 @@ def _bundle_control(version: int, kind: int) -> bytes:
     return pack_message(version, BUNDLE_CONTROL, body)
 
 
-def refused(answers: Iterable[Message]) -> Dict[int, str]:
-    """Which transactions were refused, each with what it was and why, in words."""
-    return {answer.transaction: _error_text(answer.body) for answer in answers if answer.kind == ERROR}
+def refused(answers: Iterable[Message]) -> Tuple[Refusal, ...]:
+    return tuple(Refusal(answer.transaction, _error_text(answer.body)) for answer in answers if answer.kind == ERROR)
 
 
 def _error_text(body: bytes) -> str:
     """From an error: its type, its code, and behind these the beginning of what was refused."""
     kind, code = PROBLEM.unpack_from(body)
     begin = PROBLEM.size + (EXPERIMENTER_ID_BYTES if kind == EXPERIMENTER_ERROR else 0)
-    reason = ERRORS.get((kind, code), "%s, code %d" % (KINDS_OF_ERROR.get(kind, "error of type %d" % kind), code))
-    return "%s: %s" % (_subject(body[begin:]), reason)
+    message = body[begin:begin + QUOTED_BYTES].ljust(QUOTED_BYTES, b"\0")
+    reason = "error of type %d, code %d" % (kind, code)
+    if message[0] != OPENFLOW10:
+        if kind in KINDS_OF_ERROR:
+            reason = "%s, code %d" % (KINDS_OF_ERROR[kind], code)
+        reason = ERRORS.get((kind, code), reason)
+    return "%s: %s" % (_subject(message), reason)
 
 
 def _subject(message: bytes) -> str:
-    """What a message of ours was about, by its first 64 bytes."""
+    """What a message of ours was about, by its beginning."""
     kind, begin = message[1], HEADER.size
     if kind == BUNDLE_ADD:
-        kind, begin = message[begin + BUNDLE.size + 1], begin + BUNDLE.size + HEADER.size
+        begin += BUNDLE.size
     elif kind == EXPERIMENTER:
-        experimenter, its_kind = EXPERIMENT.unpack_from(message, begin)
-        if experimenter == NICIRA:
+        experiment = EXPERIMENT.unpack_from(message, begin)
+        begin += EXPERIMENT.size
+        if experiment == (NICIRA, TLV_TABLE_MOD):
             return "the TLV map"
-        if its_kind == ONF_BUNDLE_ADD:
-            begin += EXPERIMENT.size + BUNDLE.size
-            kind, begin = message[begin + 1], begin + HEADER.size
+        if experiment == (NICIRA, NICIRA_FLOW_MOD):
+            return FLOW_TEXT % NICIRA_FLOW_NAMES.unpack_from(message, begin)
+        if experiment == (ONF, ONF_BUNDLE_ADD):
+            kind, begin = BUNDLE_ADD, begin + BUNDLE.size
+    if kind == BUNDLE_ADD:
+        kind, begin = message[begin + 1], begin + HEADER.size
     if kind == FLOW_MOD:
-        return "a flow with cookie=%#x, table=%d, priority=%d" % FLOW_NAMES.unpack_from(message, begin)
-    if kind == GROUP_MOD:
-        return "group %d" % GROUP_ID.unpack_from(message, begin)[0]
-    if kind == METER_MOD:
-        return "meter %d" % GROUP_ID.unpack_from(message, begin)[0]
+        return FLOW_TEXT % FLOW_NAMES.unpack_from(message, begin)
+    if kind in (GROUP_MOD, METER_MOD):
+        return "%s %d" % (("group" if kind == GROUP_MOD else "meter",) + ID.unpack_from(message, begin))
     return "a message of type %d" % kind

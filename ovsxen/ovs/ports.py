@@ -5,10 +5,11 @@ ovs-vswitchd gives an interface the port that Interface.ofport says, so that flo
 and ovs-vswitchd writes it again only while it lives. So who restarts both carries the ports over.
 """
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
 from ovsxen.ovs import ovsdb
 from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.ovs.kept_flows import is_primary
 
 
 class Port(NamedTuple):
@@ -19,11 +20,15 @@ class Port(NamedTuple):
 
 
 class Bridge(NamedTuple):
-    """A bridge as far as its flows after a start of ovs-vswitchd depend on it."""
+    """A bridge as far as it depends on that what it forwards after a start of ovs-vswitchd.
+
+    `controllers` counts those that are primary. `in_userspace`: ovs-vswitchd itself is its datapath.
+    """
 
     name: str
     fail_mode: str
     controllers: int
+    in_userspace: bool
 
 
 class Switching(NamedTuple):
@@ -35,18 +40,23 @@ class Switching(NamedTuple):
 
 def read_switching(connection: Connection, within_s: float) -> Switching:
     """All bridges, and all interfaces that have an OpenFlow port. Raises NoAnswer, Refused."""
-    bridges, interfaces = ovsdb.transact(connection, [
-        {"op": "select", "table": "Bridge", "where": [], "columns": ["name", "fail_mode", "controller"]},
+    bridges, controllers, interfaces = ovsdb.transact(connection, [
+        {"op": "select", "table": "Bridge", "where": [],
+         "columns": ["name", "fail_mode", "controller", "datapath_type"]},
+        {"op": "select", "table": "Controller", "where": [], "columns": ["_uuid", "target", "type"]},
         {"op": "select", "table": "Interface", "where": [], "columns": ["_uuid", "ofport"]}], within_s)
-    return Switching(tuple(sorted(_bridge_from(row) for row in bridges["rows"])),
+    primary = frozenset(row["_uuid"][1] for row in controllers["rows"]
+                        if is_primary(row["target"], row["type"] if isinstance(row["type"], str) else ""))
+    return Switching(tuple(sorted(_bridge_from(row, primary) for row in bridges["rows"])),
                      tuple(sorted(Port(row["_uuid"][1], row["ofport"]) for row in interfaces["rows"]
                                   if isinstance(row["ofport"], int) and row["ofport"] > 0)))
 
 
-def _bridge_from(row: Dict[str, Any]) -> Bridge:
-    kind, controllers = row["controller"]
+def _bridge_from(row: Dict[str, Any], primary: FrozenSet[str]) -> Bridge:
+    kind, value = row["controller"]
+    uuids = [uuid for _, uuid in value] if kind == "set" else [value]
     fail_mode = row["fail_mode"] if isinstance(row["fail_mode"], str) else ""
-    return Bridge(row["name"], fail_mode, len(controllers) if kind == "set" else 1)
+    return Bridge(row["name"], fail_mode, len(primary.intersection(uuids)), row["datapath_type"] not in ("", "system"))
 
 
 def write_ports(connection: Connection, ports: Tuple[Port, ...], within_s: float) -> None:

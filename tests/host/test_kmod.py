@@ -7,7 +7,7 @@ from typing import Callable, List
 import pytest
 
 from ovsxen.host import kmod, modprobe
-from ovsxen.host.modprobe import Cause, ModuleRefused, classify
+from ovsxen.host.modprobe import Cause, ModuleRefused, ModuleStays, classify
 from ovsxen.host.paths import Paths, paths_under
 
 RELEASE = "4.19.0+1"
@@ -161,3 +161,94 @@ def test_bridge_is_left_alone_when_the_module_is_simply_not_there(
     failure = refusal(paths)
     assert failure.cause is Cause.NO_MODULE
     assert "rmmod bridge" not in calls(tmp_path)
+
+
+# Parameters
+
+
+def test_parameters_that_have_a_value_are_read_and_given(paths: Paths, script: Script, tmp_path: Path) -> None:
+    parameters = paths.sys_module / "openvswitch/parameters"
+    parameters.mkdir(parents=True)
+    for name, text in (("b", "Y\n"), ("a", "1,2\n"), ("words", "x y\n"), ("unset", "(null)\n"), ("odd", "a\tb\n"),
+                       ("quoted", 'a"b\n')):
+        (parameters / name).write_text(text)
+    (parameters / "unreadable").mkdir()
+    read = kmod.read_parameters(paths, "openvswitch")
+    assert read == (("a", "1,2"), ("b", "Y"), ("words", "x y"))
+    script("modprobe", loads(paths))
+    assert modprobe.load(paths, RELEASE, read) == "loaded"
+    assert calls(tmp_path) == ["modprobe openvswitch a=1,2 b=Y words=x y"]
+
+
+def test_a_module_without_parameters_has_none(paths: Paths) -> None:
+    assert kmod.read_parameters(paths, "openvswitch") == ()
+
+
+# Taken out
+
+
+@pytest.fixture
+def loaded(paths: Paths) -> Path:
+    """A module that two others use, one of which is there for it alone."""
+    module = paths.sys_module / "openvswitch"
+    for holder in ("vport_gre", "stranger"):
+        (module / "holders" / holder).mkdir(parents=True)
+        (paths.sys_module / holder).mkdir()
+    (module / "refcnt").write_text("3\n")
+    return module
+
+
+def removes(paths: Paths) -> str:
+    return 'rm -r "%s/$1"; rm -rf "%s/openvswitch/holders/$1"' % (paths.sys_module, paths.sys_module)
+
+
+def test_a_module_is_taken_out_after_those_that_are_there_for_it_alone(
+        paths: Paths, script: Script, loaded: Path, tmp_path: Path) -> None:
+    script("rmmod", removes(paths))
+    assert modprobe.unload(paths, "openvswitch") == ("vport_gre", "openvswitch")
+    assert calls(tmp_path) == ["rmmod vport_gre", "rmmod openvswitch"]
+    assert kmod.observe(paths, RELEASE).present is None and (paths.sys_module / "stranger").exists()
+
+
+def test_a_module_that_is_in_use_for_a_moment_is_tried_again(
+        paths: Paths, script: Script, loaded: Path, tmp_path: Path) -> None:
+    script("rmmod", '[ $(wc -l <"%s") -gt 3 ] || { echo "is in use" >&2; exit 1; }; %s' % (
+        tmp_path / "calls", removes(paths)))
+    modprobe.unload(paths, "openvswitch")
+    assert not loaded.exists()
+
+
+@pytest.mark.parametrize("body, said", [("echo 'rmmod: ERROR: Module openvswitch is in use' >&2; exit 1", "is in use"),
+                                        ("exit 0", "yet it is there")])
+def test_a_module_that_stays_is_said_with_what_holds_it(
+        paths: Paths, script: Script, loaded: Path, monkeypatch: pytest.MonkeyPatch, body: str, said: str) -> None:
+    monkeypatch.setattr(modprobe, "UNUSED_WITHIN_S", 0.0)  # else two seconds of waiting
+    (loaded / "holders/vport_gre").rmdir()
+    script("rmmod", body)
+    with pytest.raises(ModuleStays, match=said) as raised:
+        modprobe.unload(paths, "openvswitch")
+    assert "references: 3, held by stranger" in str(raised.value)
+
+
+# Before it is taken out
+
+
+def test_it_is_known_beforehand_whether_another_could_be_loaded(paths: Paths, script: Script) -> None:
+    script("modprobe", "exit 1")
+    script("rmmod", "exit 1")
+
+    def cause() -> Cause:
+        with pytest.raises(ModuleRefused) as raised:
+            modprobe.require_loadable(paths, RELEASE)
+        return raised.value.cause
+
+    assert cause() is Cause.NO_MODULE
+    (paths.lib_modules / "4.18.0").mkdir(parents=True)
+    (paths.lib_modules / "4.18.0/openvswitch.ko").write_text("")
+    assert cause() is Cause.WRONG_KERNEL
+    (paths.lib_modules / RELEASE / "extra").mkdir(parents=True)
+    (paths.lib_modules / RELEASE / "extra/openvswitch.ko.xz").write_text("")
+    modprobe.require_loadable(paths, RELEASE)
+    paths.modprobe_dirs[0].mkdir(parents=True)
+    (paths.modprobe_dirs[0] / "off.conf").write_text("install openvswitch /bin/false\n")
+    assert cause() is Cause.BLACKLIST

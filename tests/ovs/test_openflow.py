@@ -103,7 +103,7 @@ def ask(version: int) -> Conversation[Tuple[int, Tuple[Message, ...]]]:
 
 
 def ask_one(paths: Paths, within_s: float = WITHIN_S) -> Tuple[int, Tuple[Message, ...]]:
-    results, errors = converse(paths, {"br0": ask}, within_s, {})
+    results, errors = converse(paths, {"br0": ask}, Deadline(within_s), {})
     if errors:
         raise errors["br0"]
     return results["br0"]
@@ -155,7 +155,7 @@ def test_the_best_version_that_both_sides_have_is_spoken(serve: Serve, greeting:
 def test_a_bridge_that_does_not_allow_the_version_is_told_of_with_what_it_allows(
         serve: Serve, greeting: bytes, names: str) -> None:
     paths = serve(br0=lambda connection: connection.sendall(greeting))
-    _, errors = converse(paths, {"br0": ask}, WITHIN_S, {"br0": 6})
+    _, errors = converse(paths, {"br0": ask}, Deadline(WITHIN_S), {"br0": 6})
     assert isinstance(errors["br0"], AdministratorError)
     assert "bridge br0 allows only %s, and its flows are kept by OpenFlow15" % names in str(errors["br0"])
 
@@ -222,13 +222,13 @@ def test_a_question_larger_than_any_buffer_is_sent_whole(serve: Serve) -> None:
 
     def say(version: int) -> Conversation[None]:
         yield (packed(version, 98, body=b"x" * 60000),) * 100
-    assert converse(serve(br0=script), {"br0": say}, WITHIN_S, {}) == ({"br0": None}, {})
+    assert converse(serve(br0=script), {"br0": say}, Deadline(WITHIN_S), {}) == ({"br0": None}, {})
     assert sizes == [60000] * 100
 
 
 def test_one_bridge_that_fails_is_no_matter_to_the_others(serve: Serve) -> None:
     paths = serve(a=good, b=send(b"nonsense"), c=good, d=send(b""), e=good)
-    results, errors = converse(paths, dict.fromkeys("abcdefg", ask), WITHIN_S, {})
+    results, errors = converse(paths, dict.fromkeys("abcdefg", ask), Deadline(WITHIN_S), {})
     assert results == dict.fromkeys("ace", (6, (Message(99, 5, b"\xa5"),)))
     assert {bridge: type(error) for bridge, error in errors.items()} == {
         "b": Refused, "d": NoAnswer, "f": NoAnswer, "g": NoAnswer}
@@ -259,7 +259,7 @@ def test_those_that_pause_go_on_together(serve: Serve) -> None:
         raise Refused("bridge d has had enough")
 
     begin = {"a": pausing("a"), "b": pausing("b"), "c": at_once, "d": failing}
-    results, errors = converse(serve(a=good, b=good, c=good, d=good), begin, WITHIN_S, {},
+    results, errors = converse(serve(a=good, b=good, c=good, d=good), begin, Deadline(WITHIN_S), {},
                                lambda: order.append("meanwhile"))
     assert results == {"a": "a", "b": "b", "c": "c"}
     assert list(errors) == ["d"]
@@ -271,7 +271,7 @@ def test_what_the_pause_raises_is_raised(serve: Serve) -> None:
     def meanwhile() -> None:
         raise NoAnswer("the database is gone")
     with pytest.raises(NoAnswer, match="database"):
-        converse(serve(br0=good), {"br0": ask}, WITHIN_S, {}, meanwhile)
+        converse(serve(br0=good), {"br0": ask}, Deadline(WITHIN_S), {}, meanwhile)
 
 
 READERS: Dict[str, Callable[[Tuple[Message, ...]], object]] = {
@@ -291,6 +291,29 @@ ENTRIES = st.builds(lambda length, rest: struct.pack("!H", length) + rest,
                     st.integers(0, 120), st.binary(max_size=130))
 SAID = st.builds(lambda kind, head, rest: Message(kind, 1, head + rest), st.sampled_from([1, 4, 17, 19]), HEADS,
                  st.one_of(st.binary(max_size=200), ENTRIES))
+
+
+FLOW = struct.pack("!QQBBHHH16x", 0x77, 0, 9, 0, 0, 0, 5)
+
+
+@pytest.mark.parametrize("error, refused, text", [
+    ((5, 2), packed(6, 14, body=FLOW), "a flow with cookie=0x77, table=9, priority=5: no such table"),
+    ((2, 9), packed(6, 34, 8, bytes(8) + packed(6, 14, 8, FLOW)), "table=9, priority=5: no such group"),
+    ((2, 99), packed(4, 4, 8, struct.pack("!II8x", 0x4f4e4600, 2301) + packed(4, 14, 8, FLOW)),
+     "table=9, priority=5: bad action, code 99"),
+    ((3, 2), packed(1, 4, 8, struct.pack("!IIQBBHHH", 0x2320, 13, 0x77, 9, 0, 0, 0, 5)),
+     "a flow with cookie=0x77, table=9, priority=5: error of type 3, code 2"),
+    ((6, 3), packed(6, 34, 8, bytes(8) + packed(6, 15, 8, struct.pack("!HHI", 0, 0, 7))), "group 7: too many groups"),
+    ((12, 2), packed(6, 29, 8, struct.pack("!HHI", 0, 0, 7)), "meter 7: invalid meter"),
+    ((0xffff, 38), b"\0\0\x23\x20" + packed(6, 4, 8, struct.pack("!II", 0x2320, 24)),
+     "the TLV map: error of type 65535, code 38"),
+    ((17, 4), packed(6, 33, 8, bytes(8)), "a message of type 33: bundle failed, code 4"),
+    ((1, 0), b"", "a message of type 0: bad request, code 0"),
+])
+def test_an_error_is_said_in_words(error: Tuple[int, int], refused: bytes, text: str) -> None:
+    said = Message(1, 8, struct.pack("!HH", *error) + refused)
+    (transaction, words), = openflow_messages.refused((said, Message(21, 9, b"")))
+    assert transaction == 8 and words.endswith(text)
 
 
 @given(st.sampled_from(sorted(READERS)), st.lists(SAID, max_size=4))
