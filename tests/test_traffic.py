@@ -53,8 +53,7 @@ def test_the_end_of_the_daemon_and_the_next_one_lose_no_frame(switch: Wire) -> N
 
 
 def test_forwarding_survives_the_death_of_the_database_server(switch: Wire) -> None:
-    """ovs-vswitchd, which is its own datapath here, pauses until it has a database again (vswitchd/bridge.c, bridge_run).
-    """
+    """ovs-vswitchd, its own datapath here, pauses until it has a database again (vswitchd/bridge.c, bridge_run)."""
     keeps = switch.host.pid(VSWITCHD)
 
     def befall() -> None:
