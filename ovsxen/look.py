@@ -100,6 +100,8 @@ class Seen(NamedTuple):
     start_under_way: bool
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     watch: Watch
+    interfaces_kept: bool
+    ha_stopped: bool
     warnings: Tuple[str, ...]
 
 
@@ -117,7 +119,8 @@ def look(host: Host) -> Seen:
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
-        watch=_look_at_watch(paths, boot_id), warnings=warnings)
+        watch=_look_at_watch(paths, boot_id), interfaces_kept=paths.kept_interfaces.exists(),
+        ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
 def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:

@@ -45,7 +45,8 @@ class Status(NamedTuple):
 def judge(seen: Seen) -> Status:
     """Make the verdict."""
     problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
-                     + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen) + _update_problems(seen))
+                     + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen) + _unfinished_problems(seen)
+                     + _update_problems(seen))
     verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
     return Status(verdict, problems, seen)
 
@@ -166,6 +167,19 @@ def _watch_problems(seen: Seen) -> List[str]:
         return ["%s has written nothing for a while, it hangs and does not watch the switch: kill it with SIGKILL, "
                 "which leaves the switch alone, and run `%s" % (watching.label, START_WATCH)]
     return list(report.problems) if report is not None and report.pid == watching.pid else []
+
+
+def _unfinished_problems(seen: Seen) -> List[str]:
+    """What a replacement of the kernel module that was killed has left."""
+    if seen.start_under_way:
+        return []
+    problems = []
+    if seen.interfaces_kept:
+        problems.append("addresses and routes of internal ports that were lost with the kernel module are not all put "
+                        "back, %s has them: run `ovsxen start`" % seen.paths.kept_interfaces)
+    if seen.ha_stopped:
+        problems.append("ovsxen has stopped the HA daemon of this host, and it does not run yet: run `ovsxen start`")
+    return problems
 
 
 def _update_problems(seen: Seen) -> List[str]:

@@ -7,21 +7,18 @@ OVSDB itself can only be asked by taking vswitchd's lock, and a vswitchd that me
 import re
 import socket
 import struct
-from typing import Dict, FrozenSet, Iterator, Optional, Tuple
+from typing import Dict, FrozenSet, Optional
 
 from ovsxen.host import process
+from ovsxen.host.netlink import Netlink, attributes
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
-NLMSG_ERROR, NLMSG_DONE = 2, 3
-NLM_F_REQUEST_DUMP = 0x301
 UDIAG_SHOW_PEER, UNIX_DIAG_PEER = 4, 2
 ESTABLISHED = 1 << 1
-WITHIN_S = 2.0
-HEADER = struct.Struct("=IHHII")
 REQUEST = struct.Struct("=BBHIIIII")
-ANSWER_BYTES = 16  # struct unix_diag_msg
-ATTRIBUTE = struct.Struct("=HH")
+INODE = struct.Struct("=I")
+INODE_AT, ATTRIBUTES_AT = 4, 16  # struct unix_diag_msg
 
 
 def are_connected(one_pid: int, other_pid: int) -> Optional[bool]:
@@ -42,36 +39,8 @@ def socket_inodes(pid: int) -> FrozenSet[int]:
 
 def read_peers() -> Dict[int, int]:
     """The inode of each connected Unix socket's peer. Raises OSError (a kernel without CONFIG_UNIX_DIAG)."""
-    body = REQUEST.pack(socket.AF_UNIX, 0, 0, ESTABLISHED, 0, UDIAG_SHOW_PEER, 0, 0)
-    peers: Dict[int, int] = {}
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG) as netlink:
-        netlink.settimeout(WITHIN_S)
-        netlink.send(HEADER.pack(HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST_DUMP, 1, 0) + body)
-        while True:
-            for kind, message in _messages(netlink.recv(1 << 16)):
-                if kind == NLMSG_DONE:
-                    return peers
-                if kind == NLMSG_ERROR:
-                    raise OSError(-struct.unpack_from("=i", message)[0], "sock_diag")
-                peer = _peer(message)
-                if peer:
-                    peers[struct.unpack_from("=I", message, 4)[0]] = peer
-
-
-def _messages(data: bytes) -> Iterator[Tuple[int, bytes]]:
-    at = 0
-    while at + HEADER.size <= len(data):
-        length, kind = HEADER.unpack_from(data, at)[:2]
-        yield kind, data[at + HEADER.size:at + length]
-        at += max(length + 3 & ~3, HEADER.size)
-
-
-def _peer(message: bytes) -> int:
-    """The peer's inode among the attributes of a unix_diag_msg; 0 where there is none."""
-    at = ANSWER_BYTES
-    while at + ATTRIBUTE.size <= len(message):
-        length, kind = ATTRIBUTE.unpack_from(message, at)
-        if kind == UNIX_DIAG_PEER:
-            return int(struct.unpack_from("=I", message, at + ATTRIBUTE.size)[0])
-        at += max(length + 3 & ~3, ATTRIBUTE.size)
-    return 0
+    with Netlink(NETLINK_SOCK_DIAG) as netlink:
+        answers = netlink.dump(SOCK_DIAG_BY_FAMILY, REQUEST.pack(
+            socket.AF_UNIX, 0, 0, ESTABLISHED, 0, UDIAG_SHOW_PEER, 0, 0))
+    return {INODE.unpack_from(answer, INODE_AT)[0]: INODE.unpack_from(value)[0]
+            for answer in answers for kind, value in attributes(answer[ATTRIBUTES_AT:]) if kind == UNIX_DIAG_PEER}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
 from ovsxen.errors import EXIT_FAILED, NoAnswer, OvsxenError, UsageError
-from ovsxen.host import files, proc
+from ovsxen.host import detach, files, proc, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, Paths, longest_socket_path, paths_under
 from ovsxen.ovs import daemons, launch
@@ -105,7 +105,10 @@ def _prepare_for_xapi(paths: Paths) -> None:
 
 
 def take_down(paths: Paths, names: List[str], warn: Callable[[str], None]) -> None:
-    """Stop these daemons of the host, where they run."""
+    """Stop these daemons of the host, where they run; first who would start them again."""
+    watching = detach.find_holder(paths.daemon_pidfile)
+    if watching is not None and names:
+        process.send_signal(watching, signal.SIGKILL)
     for name in names:
         try:
             daemons.stop(paths, name)
