@@ -3,18 +3,23 @@
 PYTHON ?= python3
 VENV ?= .venv
 QUICK ?=
+KILLS ?= 1000
+SEED ?=
 # The interpreter itself: a version manager's shim costs more than a boot.
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null)
 BIN := $(VENV)/bin
 STALE ?= 12
 
-.PHONY: demo test lint bench venv packages clean
+.PHONY: demo test soak lint bench venv packages clean
 
 demo: venv
 	@demo/run $(BIN)/python $(STALE)
 
 test: venv
 	$(BIN)/python -m pytest $(TESTS)
+
+soak: venv
+	$(BIN)/python -m tests.soak --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

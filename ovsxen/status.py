@@ -45,8 +45,8 @@ class Status(NamedTuple):
 def judge(seen: Seen) -> Status:
     """Make the verdict."""
     problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
-                     + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen) + _unfinished_problems(seen)
-                     + _update_problems(seen))
+                     + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen)
+                     + _unfinished_problems(seen) + _update_problems(seen))
     verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
     return Status(verdict, problems, seen)
 
