@@ -5,6 +5,7 @@ What costs time to import is imported by the verb that needs it.
 
 import argparse
 import os
+import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
@@ -23,6 +24,12 @@ SEQUENCE_SCHEMA = 1
 ANSWER_SCHEMA = 1
 DEFAULT_STALE_BRIDGES = 3
 HELP_WIDTH = 100  # given, because finding out the terminal's costs every boot 2 ms
+LINE_CHARACTERS = 1000
+"""In UTF-8 never more than a pipe that takes anything takes whole (pipe(7), PIPE_BUF)."""
+
+OLD_SPELLINGS = {"--save-flows=yes": "--save-flows"}
+"""What the old init script took."""
+
 NAMES = {"directory": "directory", "command": "command after --"}
 
 
@@ -39,7 +46,7 @@ def main(arguments: Optional[List[str]] = None) -> int:
     os.umask(0o022)
     before, command = _split_command(sys.argv[1:] if arguments is None else arguments)
     parser = build_parser()
-    options = parser.parse_args(before)
+    options = parser.parse_args([OLD_SPELLINGS.get(word, word) for word in before])
     options.command = command
     wrong = _misused(options)
     if wrong:
@@ -90,8 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and why; change nothing")
     parser.add_argument("--detach", action="store_true", help="go on in the background; return when the switch is up")
     parser.add_argument("--undo", action="store_true", help="bring back what the last reset cleared")
-    parser.add_argument("--save-flows", nargs="?", const="yes", default="no", choices=("yes", "no"),
-                        help="keep flows, groups and meters over a restart")
+    parser.add_argument("--save-flows", action="store_true", help="keep flows, groups and meters over a restart")
     parser.add_argument("--ha", choices=("restart",),
                         help="stop the HA daemon around force-reload-kmod, and start it again")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
@@ -102,7 +108,7 @@ def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
     takes = VERBS[options.verb].takes
     for name in ("directory", "json", "dry_run", "detach", "undo", "save_flows", "ha", "stale_bridges", "command"):
-        if getattr(options, name) not in (None, False, "no", []) and name not in takes:
+        if getattr(options, name) not in (None, False, []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
     return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
 
@@ -169,10 +175,12 @@ def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[P
         return force_reload_kmod(host, note, restart_ha=options.ha == "restart")
     if options.verb == "restart":
         from ovsxen.restart import restart
-        return restart(host, note, keep_flows=options.save_flows == "yes")
+        return restart(host, note, keep_flows=options.save_flows)
+    if options.verb in ("reload", "force-reload"):
+        from ovsxen.reloading import reload
+        return reload(host, note)
     from ovsxen import lifecycle
-    return {"stop": lifecycle.stop, "reload": lifecycle.reload,
-            "force-reload": lifecycle.reload, "load-kmod": lifecycle.load_kmod}[options.verb](host, note)
+    return {"stop": lifecycle.stop, "load-kmod": lifecycle.load_kmod}[options.verb](host, note)
 
 
 def run_daemon(options: argparse.Namespace) -> int:
@@ -180,12 +188,28 @@ def run_daemon(options: argparse.Namespace) -> int:
     from ovsxen import supervise
     from ovsxen.host import detach, systemd
     from ovsxen.news import Log
+    detach.open_standard_streams()
     host = find_host(options)
-    log = Log(_print_phase, lambda text: _print(text, sys.stdout), lambda text: warn("warning: %s" % text))
+
+    def say(text: str) -> None:
+        _print_if_taken(text, sys.stdout)
+
+    log = Log(lambda phase: say(phase.as_text()), say,
+              lambda text: _print_if_taken("ovsxen: warning: %s" % text, sys.stderr))
     ended = supervise.supervise(host, systemd.open_notifier(), log, in_background=options.detach)
     if ended.anew:
         detach.run_anew(host.paths.root)
     return ended.code
+
+
+def _print_if_taken(text: str, stream: Any) -> None:
+    """A line that nobody takes is lost: a daemon must not wait for who reads its output, a pipe or a frozen journal."""
+    if stream is None:
+        return
+    poller = select.poll()
+    poller.register(stream.fileno(), select.POLLOUT)
+    if poller.poll(0):
+        _print(text[:LINE_CHARACTERS], stream)
 
 
 def _print_phase(phase: Phase) -> None:
@@ -280,10 +304,11 @@ VERBS: Dict[str, Verb] = {
     "daemon": Verb("boot the switch, then watch and mend it; what systemd and the SysV script run", ("detach",),
                    run_daemon),
     "start": Verb("boot the switch; repeat it as often as you like", ("json", "dry_run"), run_sequence),
-    "stop": Verb("stop both daemons", ("json",), run_sequence),
+    "stop": Verb("stop both daemons, and the daemon that watches them", ("json",), run_sequence),
     "restart": Verb("restart both daemons, the database first; --save-flows keeps flows, groups and meters",
                     ("json", "save_flows"), run_sequence),
-    "reload": Verb("read inventory and settings again, interrupt nothing", ("json",), run_sequence),
+    "reload": Verb("read inventory and settings again; restart, flows kept, only where a newer version is installed",
+                   ("json",), run_sequence),
     "force-reload": Verb("the same as reload", ("json",), run_sequence),
     "update": Verb("make the switch agree with XAPI, as its plugin does", ("json", "dry_run"), run_update),
     "emergency-reset": Verb("clear what a controller set up, as ovs-vsctl emer-reset does; --undo brings it back",

@@ -1,21 +1,20 @@
-"""What is done to a switch that is up, or may be: stop, and reload; and loading the module alone."""
+"""Stop the switch, whatever it is in; and load the kernel module alone."""
 
 import signal
 from typing import Callable, Iterator
 
-from ovsxen import phases_offline, phases_online
-from ovsxen.errors import AdministratorError, OvsxenError
+from ovsxen import phases_offline
 from ovsxen.gate import unless_disabled
-from ovsxen.host import detach, identity, process
+from ovsxen.host import detach, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.process import Process
 from ovsxen.ovs import daemons
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.report import Outcome, Phase
-from ovsxen.sequence import Host, Result, Run, Step, Warn, run_steps, take_turn
+from ovsxen.sequence import TURN_WITHIN_S, Host, Result, Run, Step, Warn, run_steps, take_turn
 
-WATCH_ENDS_WITHIN_S = 200.0
-"""More than its patience with two daemons that hang."""
+WATCH_ENDS_WITHIN_S = TURN_WITHIN_S + 2 * daemons.STOP_WITHIN_S
+"""Its patience with whoever has the turn, and then with two daemons that hang."""
 
 
 def stop_phase(name: str) -> Callable[[Run], Result]:
@@ -53,7 +52,7 @@ def _end_watch(watching: Process) -> Result:
         _signal(watching, signal.SIGUSR2)
         return Result(Outcome.DEGRADED, "the ovsxen daemon (pid %d) did not end for %g s and was killed" % (
             watching.pid, WATCH_ENDS_WITHIN_S))
-    return Result(Outcome.DONE, "the ovsxen daemon (pid %d) stopped the switch and ended" % watching.pid)
+    return Result(Outcome.DONE, "the ovsxen daemon (pid %d) ended" % watching.pid)
 
 
 def _signal(watching: Process, number: int) -> None:
@@ -66,71 +65,6 @@ def stop_daemons(host: Host, warn: Warn) -> Iterator[Phase]:
     """Stop both daemons of Open vSwitch."""
     with take_turn(host.paths):
         yield from run_steps(Run(host, warn), STOP_PHASES)
-
-
-def require_running(run: Run) -> Result:
-    """A reload needs a switch to reload."""
-    stopped = [name for name in (OVSDB_SERVER, VSWITCHD) if daemons.find(run.paths, name).state is not State.RUNNING]
-    if stopped:
-        raise AdministratorError("%s does not run, so there is nothing to reload" % " and ".join(stopped),
-                                 "run `ovsxen start`")
-    return Result(Outcome.UNCHANGED, "both daemons run")
-
-
-RELOAD_PHASES = (
-    Step("running", require_running),
-    Step("host", phases_offline.prepare_host, needs=("running",)),
-    Step("configuration", phases_online.configure, needs=("host",)),
-    Step("ovs-vswitchd", phases_online.start_vswitchd, needs=("configuration",)),
-    Step("managers", phases_online.attach_managers, needs=("host",)),
-)
-
-
-def reload(host: Host, warn: Warn) -> Iterator[Phase]:
-    """Read inventory and settings again and make the Open_vSwitch row and the managers agree; nothing is interrupted,
-    except where a newer Open vSwitch was installed: then both daemons are restarted, and flows are kept.
-
-    Priorities, limits and options of the daemons hold from their next start.
-    """
-    return unless_disabled(host, warn, lambda: _reload(host, warn))
-
-
-def _reload(host: Host, warn: Warn) -> Iterator[Phase]:
-    newer = is_newer_installed(host, warn)
-    if newer:
-        from ovsxen.restart import restart  # few reloads need it
-
-        warn(newer)
-        yield from restart(host, warn, keep_flows=not host.settings.delete_bridges)
-    else:
-        with take_turn(host.paths):
-            yield from run_steps(Run(host, warn, identity.read_boot_id(host.paths)), RELOAD_PHASES)
-    yield from run_steps(Run(host, warn), (Step("watch", reload_watch, vital=False),))
-
-
-def reload_watch(run: Run) -> Result:
-    """The daemon that watches reads settings, and its own program, anew."""
-    watching = detach.find_holder(run.paths.daemon_pidfile)
-    if watching is None:
-        return Result(Outcome.UNCHANGED, "no ovsxen daemon watches the switch")
-    process.send_signal(watching, signal.SIGHUP)
-    return Result(Outcome.DONE, "the ovsxen daemon (pid %d) reads its settings anew" % watching.pid)
-
-
-def is_newer_installed(host: Host, warn: Warn) -> str:
-    """What is installed and what runs, where the first is newer; else "". What cannot be known is not newer."""
-    try:
-        running = daemons.find(host.paths, VSWITCHD)
-        if running.state is not State.RUNNING:
-            return ""
-        said = daemons.ask(host.paths, running, "version", (), host.settings.answer_timeout_s)
-        installed, runs = daemons.read_installed_version(VSWITCHD), daemons.version_in(VSWITCHD, said)
-    except OvsxenError as error:
-        warn("it is not known whether a newer Open vSwitch is installed: %s" % error)
-        return ""
-    if daemons.as_numbers(installed) > daemons.as_numbers(runs):
-        return "Open vSwitch %s is installed and %s runs: both daemons are restarted" % (installed, runs)
-    return ""
 
 
 def load_kmod(host: Host, warn: Warn) -> Iterator[Phase]:

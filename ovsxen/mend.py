@@ -38,8 +38,8 @@ def wake(host: Host, name: str) -> bool:
     return target is not None and process.send_signal(target, signal.SIGCONT)
 
 
-def end_lease(host: Host) -> None:
-    """Let ovs-vswitchd forward. Raises OvsxenError."""
+def end_lease(host: Host) -> bool:
+    """Let ovs-vswitchd forward; tells whether it was kept from it. Raises OvsxenError."""
     within_s = host.settings.answer_timeout_s
     with Connection(host.paths.db_sock, daemons.OVSDB_SERVER, within_s) as connection:
-        lease.end(connection, within_s)
+        return lease.end(connection, within_s) is not None

@@ -23,7 +23,6 @@ from ovsxen.watch_report import (
     write_watch_report,
 )
 
-WATCHDOG_EVERY_S = 5.0
 WELL = "watching the switch"
 
 
@@ -116,6 +115,5 @@ class News:
         """Both daemons answer, and so does this one: the only case in which systemd's watchdog hears of it."""
         now_s = self.clock.monotonic()
         if now_s >= self._watchdog_due_s:
-            allowed_s = systemd.watchdog_s(os.environ, os.getpid())
-            self._watchdog_due_s = now_s + min(WATCHDOG_EVERY_S, (allowed_s or WATCHDOG_EVERY_S) / 4)
+            self._watchdog_due_s = now_s + (systemd.beat_s(os.environ, os.getpid()) or systemd.LONGEST_BEAT_S)
             self.notifier.watchdog()

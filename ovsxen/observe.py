@@ -67,6 +67,7 @@ class Observer:
         self._asked: Dict[str, Questions] = {OVSDB_SERVER: Questions(), VSWITCHD: Questions()}
         self._boot_id = identity.read_boot_id(host.paths)
         self._report_due_s = 0.0
+        self._hands_were_off = False
         self._round_trip_s = clock.monotonic() + host.settings.round_trip_s
 
     def __enter__(self) -> "Observer":
@@ -80,6 +81,13 @@ class Observer:
         for name in self._asked:
             self._begin_anew(name)
         self.told = Told()
+
+    def _ask_anew(self) -> None:
+        """Somebody has worked on the switch and ended: what was told before is not so any more."""
+        self.told = Told()
+        self._report_due_s = 0.0
+        for questions in self._asked.values():
+            questions.next_s = 0.0
 
     def _begin_anew(self, name: str) -> Questions:
         self._asked[name].close()
@@ -101,16 +109,16 @@ class Observer:
         """What there is to see now."""
         try:
             hands_off = self._why_hands_off()
+            if self._hands_were_off and not hands_off:
+                self._ask_anew()
+            self._hands_were_off = bool(hands_off)
             found = {name: daemons.find(self.host.paths, name) for name in self._asked}
             server, vswitchd = (self._look_at(found[name]) for name in (OVSDB_SERVER, VSWITCHD))
         except (OvsxenError, OSError) as error:
-            unseen = (Sign(OVSDB_SERVER, OUT_OF_SIGHT), Sign(VSWITCHD, OUT_OF_SIGHT))
-            return Look(self.clock.monotonic(), unseen[0], unseen[1], hands_off=str(error), late_s=late_s)
-        if hands_off:
-            self._report_due_s = 0.0
-        unfinished = not hands_off and self._is_unfinished()
-        return Look(self.clock.monotonic(), server, vswitchd, hands_off, unfinished, late_s, self.told.configured,
-                    self.told.lease)
+            return Look(self.clock.monotonic(), Sign(OVSDB_SERVER), Sign(VSWITCHD), trouble=str(error))
+        return Look(self.clock.monotonic(), server, vswitchd, hands_off=hands_off, late_s=late_s,
+                    unfinished=not hands_off and self._is_unfinished(), configured=self.told.configured,
+                    lease=self.told.lease)
 
     def _is_unfinished(self) -> bool:
         """Somebody killed the last start or restart; looked up now and then, and after every one."""

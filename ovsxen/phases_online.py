@@ -183,8 +183,10 @@ def guard_management(run: Run) -> Result:
     from ovsxen.ovs import flows, guard, ports, tables  # few hosts are secure
 
     remembered, within_s = guard.read_guard(run.paths), run.settings.answer_timeout_s
-    if remembered is None or run.dry_run:
-        return Result(Outcome.SKIPPED, "%s is not looked at" % run.paths.guard)
+    if remembered is None:
+        return Result(Outcome.SKIPPED, "no bridge needs flows of ours")
+    if run.dry_run:
+        return Result(Outcome.WOULD, "see that bridge %s has its management flows" % remembered.bridge)
     with open_database(run) as connection:
         bridges = {one.name: one for one in ports.read_switching(connection, within_s).bridges}
         names = tuple(name for name, _ in remembered.ports)
@@ -207,9 +209,9 @@ def mend_interfaces(run: Run) -> Result:
         return Result(Outcome.SKIPPED, "nothing was left half done")
     if run.dry_run:
         return Result(Outcome.WOULD, "put back addresses and routes, and start HA")
-    from ovsxen import replace_kmod  # few starts need it
+    from ovsxen import left_over  # few starts need it
 
-    return replace_kmod.mend(run)
+    return left_over.mend(run)
 
 
 def attach_managers(run: Run) -> Result:

@@ -11,7 +11,10 @@ from typing import NamedTuple, Optional, Tuple
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.lease import Lease
 
-BACK_OFF_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+BACK_OFF_S = (1.0, 2.0, 4.0, 8.0)
+"""Between a start and the next; the first comes at once."""
+
+LEASE_RETRY_S = 5.0
 STOPPED_S = 3.0
 WAKES = 3
 LATE_S = 2.0
@@ -58,14 +61,16 @@ class Sign(NamedTuple):
 class Look(NamedTuple):
     """All that is seen at one moment, in seconds of the monotonic clock.
 
-    `hands_off`: why nothing may be done, or "". `unfinished`: the last start or restart was killed. `late_s`: by how
-    much this look came later than it was meant to, as on a host that is short of CPU. `configured`: cur_cfg and
-    next_cfg, where the database answered. `lease`: flow-restore-wait.
+    `trouble`: why nothing could be seen, or ""; else the rest says nothing. `hands_off`: why nothing may be done, or
+    "". `unfinished`: the last start or restart was killed. `late_s`: by how much this look came later than it was meant
+    to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered. `lease`:
+    flow-restore-wait.
     """
 
     now_s: float
     server: Sign
     vswitchd: Sign
+    trouble: str = ""
     hands_off: str = ""
     unfinished: bool = False
     late_s: float = 0.0
@@ -97,6 +102,7 @@ class Memory(NamedTuple):
     behind_since_s: Optional[float] = None
     leased_since_s: Optional[float] = None
     finished_s: Optional[float] = None
+    lease_ended_s: Optional[float] = None
 
 
 class Act(Enum):
@@ -122,13 +128,15 @@ class Decision(NamedTuple):
 
 def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
     """One step. A START and a REPLACE are counted as attempts here, so that a caller that dies has counted too."""
+    if look.trouble:
+        return Decision(memory, Act.WAIT, problems=("the switch cannot be watched: %s" % look.trouble,))
     memory = _remember(memory, look, limits)
     decision = _decide(memory, look, limits)
     memory = decision.memory
     for name in decision.names:
         course = course_of(memory, name)
         if decision.act is Act.WAKE:
-            memory = _with(memory, name, course._replace(
+            memory = _with_course(memory, name, course._replace(
                 wakes=course.wakes + (look.now_s,), stopped_since_s=look.now_s))
         else:
             memory = count_attempt(memory, name, look.now_s)
@@ -136,10 +144,9 @@ def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
 
 
 def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
-    if look.lease is not None and look.server.runs:
-        why = _why_end_lease(memory, look, limits)
-        if why:
-            return Decision(memory, Act.END_LEASE, why=why)
+    why = _why_end_lease(memory, look, limits)
+    if why and look.server.answers and _is_due(memory.lease_ended_s, look.now_s, LEASE_RETRY_S):
+        return Decision(memory._replace(lease_ended_s=look.now_s), Act.END_LEASE, why=why)
     if look.hands_off:
         return Decision(memory, Act.WAIT)
     pairs = ((look.server, memory.server), (look.vswitchd, memory.vswitchd))
@@ -153,10 +160,14 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         why = _why_hung(memory, look, sign, limits)
         if why and may_start(course, look.now_s, limits):
             return Decision(memory, Act.REPLACE, (sign.name,), why)
-    if look.unfinished and (memory.finished_s is None or look.now_s - memory.finished_s >= limits.rest_s):
+    if look.unfinished and _is_due(memory.finished_s, look.now_s, limits.rest_s):
         return Decision(memory._replace(finished_s=look.now_s), Act.FINISH, (),
                         "the last start or restart was killed before its end")
     return Decision(memory, Act.WAIT)
+
+
+def _is_due(last_s: Optional[float], now_s: float, pause_s: float) -> bool:
+    return last_s is None or now_s - last_s >= pause_s
 
 
 def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
@@ -199,7 +210,7 @@ def course_of(memory: Memory, name: str) -> Course:
     return memory.server if name == OVSDB_SERVER else memory.vswitchd
 
 
-def _with(memory: Memory, name: str, course: Course) -> Memory:
+def _with_course(memory: Memory, name: str, course: Course) -> Memory:
     return memory._replace(server=course) if name == OVSDB_SERVER else memory._replace(vswitchd=course)
 
 
@@ -208,7 +219,7 @@ def count_attempt(memory: Memory, name: str, now_s: float) -> Memory:
     if name not in (OVSDB_SERVER, VSWITCHD):
         return memory
     course = course_of(memory, name)
-    return _with(memory, name, course._replace(attempts=course.attempts + (now_s,)))
+    return _with_course(memory, name, course._replace(attempts=course.attempts + (now_s,)))
 
 
 def may_start_at_s(course: Course, limits: Limits) -> float:
@@ -218,7 +229,7 @@ def may_start_at_s(course: Course, limits: Limits) -> float:
         return 0.0
     if tried >= limits.attempts:
         return course.attempts[-1] + limits.rest_s
-    return course.attempts[-1] + BACK_OFF_S[min(tried, len(BACK_OFF_S) - 1)]
+    return course.attempts[-1] + BACK_OFF_S[min(tried, len(BACK_OFF_S)) - 1]
 
 
 def may_start(course: Course, now_s: float, limits: Limits) -> bool:
@@ -267,15 +278,19 @@ def _why_hung(memory: Memory, look: Look, sign: Sign, limits: Limits) -> str:
     return ""
 
 
+def describe_rest(name: str, course: Course, limits: Limits) -> str:
+    """What is wrong with a daemon that is left alone."""
+    return ("%s was started %d times in %.0f s and is left alone for %.0f s at a time: see its log and the evidence "
+            "beside it; `ovsxen start` tries at once" % (name, len(course.attempts), limits.window_s, limits.rest_s))
+
+
 def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]:
     """What is wrong with the switch as it is watched, each with its remedy. Stable while nothing changes."""
     problems = []
     for sign in (look.server, look.vswitchd):
         course = course_of(memory, sign.name)
-        if is_resting(course, look.now_s, limits):
-            problems.append("%s was started %d times in %.0f s and is left alone for %.0f s at a time: see its log and "
-                            "the evidence beside it; `ovsxen start` tries at once" % (
-                                sign.name, len(course.attempts), limits.window_s, limits.rest_s))
+        if not sign.answers and is_resting(course, look.now_s, limits):
+            problems.append(describe_rest(sign.name, course, limits))
         if sign.is_traced:
             problems.append("%s is held by a debugger and so left alone: end the debugger" % sign.name)
         if sign.is_lost:

@@ -7,21 +7,23 @@ with the old module where that one stays.
 
 from typing import Iterator, Tuple
 
+from ovsxen import left_over
 from ovsxen.errors import AdministratorError, OvsxenError
 from ovsxen.gate import unless_disabled
-from ovsxen.host import ha, identity, interfaces, kmod, modprobe, proc, process
-from ovsxen.host.interfaces import Kept
+from ovsxen.host import ha, identity, interfaces, kept_interfaces, kmod, modprobe, proc, process, systemd
+from ovsxen.host.interfaces import KeptInterfaces
 from ovsxen.host.modprobe import ModuleRefused, ModuleStays, Parameters
 from ovsxen.ovs import daemons, datapaths, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.phases_online import open_database
 from ovsxen.report import Outcome, Phase
-from ovsxen.restart import FORWARDING, STOP_VSWITCHD, Restart, run_job
+from ovsxen.restart import STOP_VSWITCHD, Job, Restart, run_job
 from ovsxen.sequence import Host, Result, Run, Step, Warn
 
 SYNC_UNIT = "openvswitch-xapi-sync.service"
 SYSTEMCTL_WITHIN_S = 20.0
 REPLACEABLE, KEEP, STOP_HA, DATAPATHS = "replaceable", "keep", "stop HA", "datapaths"
+INTERFACES = "interfaces"
 
 
 def force_reload_kmod(host: Host, warn: Warn, *, restart_ha: bool) -> Iterator[Phase]:
@@ -30,8 +32,9 @@ def force_reload_kmod(host: Host, warn: Warn, *, restart_ha: bool) -> Iterator[P
     `restart_ha`: the HA daemon is stopped meanwhile where HA is armed; else that is refused. From there to its end
     neither a signal nor a lost terminal interrupts it.
     """
-    return unless_disabled(host, warn, lambda: run_job(host, warn, Replacement(
-        Restart(keep_flows=True), restart_ha=restart_ha)))
+    job = Replacement(Restart(keep_flows=True), restart_ha=restart_ha)
+    return unless_disabled(host, warn, lambda: run_job(
+        host, warn, Job(job.preparation(), job.sequence(), job.release)))
 
 
 class Replacement:
@@ -52,7 +55,8 @@ class Replacement:
     def sequence(self) -> Iterator[Step]:
         """The restart, with the module replaced while ovs-vswitchd is stopped.
 
-        No step of the restart needs those of the module, and so a module that stays is used again.
+        No step of the restart needs those of the module, and so a module that stays is used again. Its `interfaces`
+        would start HA too, and fail nothing.
         """
         for step in self._restart.sequence():
             if step.name == STOP_VSWITCHD:
@@ -60,10 +64,10 @@ class Replacement:
                 yield step._replace(needs=step.needs + (STOP_HA,))
                 yield Step(DATAPATHS, delete_datapaths, needs=(STOP_VSWITCHD,))
                 yield Step("new module", replace_module, needs=(DATAPATHS,))
+            elif step.name == INTERFACES:
+                yield Step(INTERFACES, left_over.put_back_interfaces)
             else:
                 yield step
-            if step.name == FORWARDING:
-                yield Step("interfaces", put_back_interfaces)
         yield Step("start HA", self.start_ha)
         yield Step("sync", restart_sync, vital=False)
 
@@ -111,7 +115,7 @@ class Replacement:
     def start_ha(self, run: Run) -> Result:
         """On every path, and where a run that was killed had stopped it."""
         self._ha_is_due = False
-        return start_ha(run)
+        return left_over.start_ha(run)
 
 
 def keep_interfaces(run: Run) -> Result:
@@ -119,11 +123,11 @@ def keep_interfaces(run: Run) -> Result:
     if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
         raise AdministratorError("ovsdb-server does not run, so nobody knows the internal ports",
                                  "run `ovsxen start`, then this again")
-    before = interfaces.restore_kept(run.paths)
+    before = kept_interfaces.restore(run.paths)
     for problem in before.problems:
         run.warn("not put back after a run that was killed: %s" % problem)
     kept = interfaces.keep(_read_internal_ports(run))
-    interfaces.write_kept(run.paths.kept_interfaces, Kept(
+    kept_interfaces.write(run.paths, KeptInterfaces(
         kept.interfaces + before.left.interfaces, kept.routes + before.left.routes))
     return Result(Outcome.UNCHANGED, "%d interfaces with %d addresses, %d routes" % (
         len(kept.interfaces), sum(len(one.addresses) for one in kept.interfaces), len(kept.routes)),
@@ -184,45 +188,10 @@ def _load(run: Run, release: str, parameters: Parameters) -> Tuple[str, str]:
         return modprobe.load(run.paths, release), " (%s)" % refused.problem
 
 
-def put_back_interfaces(run: Run) -> Result:
-    """What is kept of interfaces, also by a run that was killed. Raises AdministratorError that names what is refused.
-    """
-    result = interfaces.restore_kept(run.paths)
-    missing = tuple("%s is not there" % one.name for one in result.left.interfaces)
-    if result.problems or missing:
-        remedy = "`ovsxen start` puts it back once they are there" if missing and not result.problems else (
-            "put it back by hand, with `ip`")
-        raise AdministratorError("not put back: %s" % "; ".join(missing + result.problems), remedy)
-    if not result.done:
-        return Result(Outcome.UNCHANGED, "they lack nothing")
-    return Result(Outcome.DONE, "%d settings, addresses and routes put back" % len(result.done))
-
-
-def start_ha(run: Run) -> Result:
-    """The HA daemon, where ovsxen has stopped it."""
-    said = ha.start_again(run.paths)
-    return Result(Outcome.DONE if said else Outcome.UNCHANGED, said or "was not stopped")
-
-
-def mend(run: Run) -> Result:
-    """See to what a run that was killed has left behind, once the switch is up again."""
-    try:
-        mended = put_back_interfaces(run)
-    finally:
-        started = start_ha(run)
-    done = Outcome.DONE in (mended.outcome, started.outcome)
-    return Result(Outcome.DONE if done else Outcome.UNCHANGED, "interfaces: %s; HA: %s" % (
-        mended.reason, started.reason))
-
-
 def restart_sync(run: Run) -> Result:
     """The service that follows XAPI's records: what it knows of the switch is of before."""
-    if not (run.paths.systemd_running).is_dir():
+    if not run.paths.systemd_running.is_dir():
         return Result(Outcome.SKIPPED, "systemd does not run this host's services")
-    if proc.run(("systemctl", "is-active", "--quiet", SYNC_UNIT), SYSTEMCTL_WITHIN_S).returncode != 0:
-        return Result(Outcome.UNCHANGED, "%s does not run" % SYNC_UNIT)
-    ended = proc.run(("systemctl", "--no-block", "try-restart", SYNC_UNIT), SYSTEMCTL_WITHIN_S)
-    if ended.returncode != 0:
-        raise AdministratorError("%s was not restarted (%s)" % (SYNC_UNIT, ended.complaint),
-                                 "run `systemctl restart %s`" % SYNC_UNIT)
-    return Result(Outcome.DONE, "%s restarts" % SYNC_UNIT)
+    if systemd.restart_unit(SYNC_UNIT, SYSTEMCTL_WITHIN_S):
+        return Result(Outcome.DONE, "%s restarts" % SYNC_UNIT)
+    return Result(Outcome.UNCHANGED, "%s does not run" % SYNC_UNIT)

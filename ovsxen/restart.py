@@ -6,7 +6,7 @@ is stopped; while the new ovs-vswitchd has none, it forwards nothing: that is a 
 """
 
 import itertools
-from typing import TYPE_CHECKING, Callable, Iterator, Optional, Tuple, Union
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from ovsxen import phases_offline as offline
 from ovsxen import phases_online as online
@@ -25,9 +25,6 @@ from ovsxen.ovs.ports import Switching
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Result, Run, Step, Warn, record, run_steps, take_turn
 
-if TYPE_CHECKING:
-    from ovsxen.replace_kmod import Replacement
-
 SAVE_WITHIN_S = 30.0
 RESTORE_WITHIN_S = 20.0
 RESTORE_ROUNDS = 3
@@ -36,6 +33,7 @@ RESTORE_ROUNDS = 3
 STOP_SERVER = "stop server"
 STOP_VSWITCHD = "stop vswitchd"
 FORWARDING = "forwarding"
+PREPARED = ("host", "module")
 
 
 class Restart:
@@ -59,25 +57,24 @@ class Restart:
         yield Step("save", self.save, needs=("host", "module"))
 
     def sequence(self) -> Iterator[Step]:
-        """The restart itself."""
+        """The restart itself: a boot, with the stops and what is carried over them put in."""
         if self.purging:
             yield Step(STOP_VSWITCHD, self.stop_vswitchd)
             yield Step(STOP_SERVER, self.stop_server, needs=(STOP_VSWITCHD,))
             yield from (step._replace(needs=step.needs + (STOP_SERVER,)) for step in boot_sequence())
             return
-        yield Step(STOP_SERVER, self.stop_server)
-        yield Step("database", offline.prepare_database, needs=(STOP_SERVER,))
-        yield Step("ovsdb-server", offline.start_ovsdb_server, needs=("database",))
-        yield Step("configuration", online.configure, needs=("ovsdb-server",))
-        yield Step("ports", self.carry_ports, needs=("configuration",))
-        yield Step(STOP_VSWITCHD, self.stop_vswitchd, needs=("ports",))
-        yield Step("ovs-vswitchd", online.start_vswitchd, needs=(STOP_VSWITCHD,))
-        yield Step("flows", self.restore, needs=("ovs-vswitchd",))
-        yield Step(FORWARDING, self.forward, needs=("ovs-vswitchd",))
-        yield Step("management", online.guard_management, needs=("ovs-vswitchd",), vital=False)
-        yield Step("managers", online.attach_managers, needs=("ovsdb-server",))
-        yield Step("hostname", online.record_hostname, needs=("ovs-vswitchd",), vital=False)
-        yield Step("firewall", online.open_firewall, vital=False)
+        for step in boot_sequence():
+            if step.name == "database":
+                yield Step(STOP_SERVER, self.stop_server)
+                yield step._replace(needs=(STOP_SERVER,))
+            elif step.name == VSWITCHD:
+                yield Step("ports", self.carry_ports, needs=("configuration",))
+                yield Step(STOP_VSWITCHD, self.stop_vswitchd, needs=("ports",))
+                yield step._replace(needs=(STOP_VSWITCHD,))
+                yield Step("flows", self.restore, needs=(VSWITCHD,))
+                yield Step(FORWARDING, self.forward, needs=(VSWITCHD,))
+            elif step.name not in PREPARED:
+                yield step
 
     def prepare_host(self, run: Run) -> Result:
         """What a start would refuse is refused while the old daemons run."""
@@ -160,9 +157,10 @@ class Restart:
     def _begin(self, run: Run) -> None:
         """End the lease, and wait until ovs-vswitchd has taken note."""
         next_cfg = self._end_lease(run)
-        online.wait_configured(run, daemons.find(run.paths, VSWITCHD), next_cfg, run.settings.start_timeout_s)
+        if next_cfg is not None:
+            online.wait_configured(run, daemons.find(run.paths, VSWITCHD), next_cfg, run.settings.start_timeout_s)
 
-    def _end_lease(self, run: Run) -> int:
+    def _end_lease(self, run: Run) -> Optional[int]:
         with online.open_database(run) as connection:
             next_cfg = lease.end(connection, run.settings.answer_timeout_s)
         self.leased = False
@@ -193,22 +191,31 @@ def restart(host: Host, warn: Warn, *, keep_flows: bool = False) -> Iterator[Pha
     if host.settings.delete_bridges and keep_flows:
         raise AdministratorError("flows cannot be kept, because --delete-bridges removes all bridges at every start",
                                  "take it out of OVS_CTL_OPTS, or restart without --save-flows")
-    return run_job(host, warn, Restart(keep_flows=keep_flows, purging=host.settings.delete_bridges))
+    job = Restart(keep_flows=keep_flows, purging=host.settings.delete_bridges)
+    return run_job(host, warn, Job(job.preparation(), job.sequence(), job.release))
 
 
-def run_job(host: Host, warn: Warn, job: "Union[Restart, Replacement]") -> Iterator[Phase]:
+class Job(NamedTuple):
+    """What restarts the daemons, or more: phases before which nothing is stopped, phases, and an end on every path."""
+
+    preparation: Iterator[Step]
+    sequence: Iterator[Step]
+    release: Callable[[Run], None]
+
+
+def run_job(host: Host, warn: Warn, job: Job) -> Iterator[Phase]:
     """Prepare, and where that went well go on to the end, whatever signals come."""
     with uninterrupted(), take_turn(host.paths):
         run = Run(host, warn, identity.read_boot_id(host.paths))
         failed = False
-        for phase in run_steps(run, job.preparation()):
+        for phase in run_steps(run, job.preparation):
             failed = failed or phase.outcome is Outcome.FAILED
             yield phase
         if failed:
             run.warn("nothing was stopped")
             return
         try:
-            yield from record(run, run_steps(run, job.sequence()))
+            yield from record(run, run_steps(run, job.sequence))
         finally:
             job.release(run)
 

@@ -134,7 +134,14 @@ def _remember(paths: Paths, guard: Guard) -> None:
 def is_in_place(paths: Paths, guard: Guard, deadline: Deadline) -> bool:
     """Whether the flows are there, and remembered. Raises FlowRefused, NoAnswer."""
     there = flows.has_flows(paths, guard.bridge, guard.flows, deadline.at_most_s(ANSWER_WITHIN_S))
-    return there and read_guard(paths) == guard
+    return there and _is_remembered(paths, guard)
+
+
+def _is_remembered(paths: Paths, guard: Guard) -> bool:
+    try:
+        return read_guard(paths) == guard
+    except AdministratorError:
+        return False
 
 
 def take_away(paths: Paths, bridge: str, deadline: Deadline) -> None:

@@ -5,7 +5,6 @@ what runs without touching it. XAPI is unknown here.
 """
 
 import signal
-from enum import Enum
 from typing import Dict, NamedTuple, Tuple
 
 from ovsxen import boot, lifecycle, mend
@@ -13,6 +12,7 @@ from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
 from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
+from ovsxen.host.detach import Pidfile
 from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
@@ -20,7 +20,18 @@ from ovsxen.news import Log, News, log_to_syslog
 from ovsxen.observe import Observer
 from ovsxen.ovs import daemons, dbtool
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
-from ovsxen.plan_watch import Act, Course, Decision, Limits, Memory, count_attempt, decide, may_start_at_s
+from ovsxen.plan_watch import (
+    Act,
+    Course,
+    Decision,
+    Limits,
+    Memory,
+    count_attempt,
+    decide,
+    describe_rest,
+    is_resting,
+    may_start_at_s,
+)
 from ovsxen.report import BAD, Outcome
 from ovsxen.sequence import Host, explain, refused_by_system
 from ovsxen.watch_report import BUSY
@@ -29,18 +40,19 @@ STOPS = frozenset((signal.SIGTERM, signal.SIGINT))
 CONVERSION_STEPS = 3
 
 
-class End(Enum):
-    """Why the watch is over."""
+class Ended(NamedTuple):
+    """How it ended: the exit code, or that this program is to be run anew in the same process."""
 
-    STOP = "stop"
-    ANEW = "anew"
+    code: int
+    anew: bool = False
 
 
 class Supervisor:
     """The daemon of a host, from its boot to its end."""
 
-    def __init__(self, host: Host, news: News, wakeup: Wakeup) -> None:
+    def __init__(self, host: Host, news: News, wakeup: Wakeup, pidfile: Pidfile) -> None:
         self.host = host
+        self.pidfile = pidfile
         self.news = news
         self.wakeup = wakeup
         self.memory = _remembered(news)
@@ -48,13 +60,17 @@ class Supervisor:
     def rest(self) -> None:
         """Wait as long as a predecessor would have: the limit on starts holds for all instances of a boot together."""
         course, limits = self.memory.vswitchd, _limits(self.host)
+        if is_resting(course, MACHINE_CLOCK.monotonic(), limits):
+            self.news.problems = (describe_rest(VSWITCHD, course, limits),)
         deadline = Deadline(may_start_at_s(course, limits) - MACHINE_CLOCK.monotonic())
         while not deadline.has_passed() and not self.wakeup.came() \
                 and daemons.find(self.host.paths, VSWITCHD).state is not State.RUNNING:
+            self.news.write(BUSY, self.attempts())
             self.news.notifier.extend(deadline.remaining_s() + self.host.settings.start_timeout_s)
             self.news.notifier.status("ovs-vswitchd failed %d times and rests for %.0f s; `ovsxen start` tries at once"
                                       % (len(course.attempts), deadline.remaining_s()))
             self.wakeup.wait((), deadline.at_most_s(1.0))
+        self.news.problems = ()
 
     def boot(self) -> int:
         """Bring the switch up, or find that it is; gives the exit code. A signal ends it between two phases."""
@@ -81,28 +97,36 @@ class Supervisor:
         self.news.notifier.extend(2 * self.host.settings.start_timeout_s
                                   + CONVERSION_STEPS * dbtool.allowance_s(size_bytes))
 
-    def watch(self) -> End:
-        """Look, decide, act, wait; until a signal says otherwise."""
+    def watch(self) -> bool:
+        """Look, decide, act, wait; until a signal says otherwise. False where another one is the daemon by now."""
         limits = _limits(self.host)
         with Observer(self.host) as observer:
             due_s = MACHINE_CLOCK.monotonic()
             while not self.wakeup.came():
+                if not self._is_the_daemon():
+                    return False
                 look = observer.look(late_s=max(0.0, MACHINE_CLOCK.monotonic() - due_s))
                 decision = decide(self.memory, look, limits)
-                self.memory = decision.memory
                 self.news.watching(decision.problems, self.attempts())
                 if look.server.answers and look.vswitchd.answers:
                     self.news.all_answer()
+                if decision.act is Act.WAIT or self._act(decision):
+                    self.memory = decision.memory
                 if decision.act is not Act.WAIT:
-                    self._act(decision)
                     observer.forget()
                 wait_s = observer.tick_s
                 due_s = MACHINE_CLOCK.monotonic() + wait_s
                 self.wakeup.wait(observer.descriptors(), wait_s)
-        return End.STOP if self.wakeup.came() & STOPS else End.ANEW
+        return True
+
+    def _is_the_daemon(self) -> bool:
+        try:
+            return self.pidfile.is_kept()
+        except OSError:
+            return True  # its file cannot be made again: nobody else's can
 
     def attempts(self) -> Dict[str, Tuple[float, ...]]:
-        return {OVSDB_SERVER: self.memory.server.attempts, VSWITCHD: self.memory.vswitchd.attempts}
+        return attempts_in(self.memory)
 
     def stop(self) -> int:
         """Stop ovs-vswitchd, then ovsdb-server; gives the exit code."""
@@ -115,35 +139,40 @@ class Supervisor:
         self.news.ended({})
         return code
 
-    def _act(self, decision: Decision) -> None:
-        """Do it, with the turn taken; where another ovsxen has it by now, it is looked and decided again."""
-        self.news.write(BUSY, self.attempts())
+    def _act(self, decision: Decision) -> bool:
+        """Do it, with the turn taken; false where another ovsxen has it by now: then it is looked and decided again.
+
+        Whatever goes wrong is told, a defect too: the watch goes on, and the limits hold for what is tried again.
+        """
         try:
             if decision.act is Act.END_LEASE:  # also one that is held by whoever has the turn
                 self._end_lease(decision.why)
-                return
+                return True
             turn = process.try_lock(self.host.paths.turn)
-            if turn is not None:
-                with turn:
-                    self._mend(decision)
+            if turn is None:
+                return False
+            with turn:
+                self.news.write(BUSY, attempts_in(decision.memory))
+                self._mend(decision)
         except Exception as raised:
             self.news.note("%s %s: %s" % (decision.act.value, " and ".join(decision.names),
                                           explain(raised, "the system refused")))
+        return True
 
     def _end_lease(self, why: str) -> None:
-        mend.end_lease(self.host)
-        self.news.note("other_config:flow-restore-wait cleared: %s" % why)
+        if mend.end_lease(self.host):
+            self.news.note("other_config:flow-restore-wait cleared: %s" % why)
 
     def _mend(self, decision: Decision) -> None:
         if decision.act is Act.WAKE:
             for name in decision.names:
-                mend.wake(self.host, name)
-                self.news.note("%s continued: %s" % (name, decision.why))
+                if mend.wake(self.host, name):
+                    self.news.note("%s continued: %s" % (name, decision.why))
             return
         self.news.note("%s: %s" % (" and ".join(decision.names) or "asserting all of the switch", decision.why))
         if decision.act is Act.REPLACE:
             for name in decision.names:
-                self._keep_evidence(daemons.find(self.host.paths, name), decision.why)
+                self._keep_evidence(daemons.find(self.host.paths, name), decision)
                 daemons.stop(self.host.paths, name, ask_first=False)
         for phase in mend.start(self.host, self.news.log.warn, decision.names):
             if phase.outcome is not Outcome.UNCHANGED:
@@ -152,36 +181,38 @@ class Supervisor:
                 self.news.note("%s %s: %s" % (phase.name, phase.outcome.value, phase.reason))
         if decision.act is Act.START:  # the network first
             for name in decision.names:
-                self._keep_evidence(Daemon(name, State.DEAD, None), decision.why)
+                self._keep_evidence(Daemon(name, State.DEAD, None), decision)
 
-    def _keep_evidence(self, daemon: Daemon, why: str) -> None:
+    def _keep_evidence(self, daemon: Daemon, decision: Decision) -> None:
         from ovsxen.ovs import evidence  # a daemon that never needs it stays small
+        from ovsxen.ovs.evidence_sources import Kind
 
-        kept = evidence.collect(self.host.paths, daemon, why)
+        kind = Kind.HANG if decision.act is Act.REPLACE else Kind.DEATH
+        kept = evidence.collect(self.host.paths, daemon, kind, decision.why)
         if kept.directory is not None:
             self.news.note("what tells of it is kept in %s" % kept.directory)
         for problem in kept.problems:
             self.news.log.warn(problem)
 
 
+def attempts_in(memory: Memory) -> Dict[str, Tuple[float, ...]]:
+    """When each daemon was started again, as the report has it."""
+    return {OVSDB_SERVER: memory.server.attempts, VSWITCHD: memory.vswitchd.attempts}
+
+
 def _limits(host: Host) -> Limits:
     chosen = host.settings
-    return Limits(chosen.hang_timeout_s, chosen.busy_timeout_s, chosen.flow_restore_timeout_s, chosen.restart_limit,
-                  chosen.rest_s, chosen.restart_window_s)
+    return Limits(hang_s=chosen.hang_timeout_s, busy_s=chosen.busy_timeout_s,
+                  foreign_lease_s=chosen.flow_restore_timeout_s, attempts=chosen.restart_limit, rest_s=chosen.rest_s,
+                  window_s=chosen.restart_window_s)
 
 
 def _remembered(news: News) -> Memory:
-    """A limit holds for the next instance too."""
-    attempts = news.predecessor.attempts if news.predecessor else {}
-    return Memory(Course(attempts=attempts.get(OVSDB_SERVER, ())), Course(attempts=attempts.get(VSWITCHD, ())))
-
-
-
-class Ended(NamedTuple):
-    """How it ended: the exit code, or that this program is to be run anew in the same process."""
-
-    code: int
-    anew: bool = False
+    """A limit holds for the next instance too. What is said to lie ahead is no memory."""
+    attempts, now_s = news.predecessor.attempts if news.predecessor else {}, MACHINE_CLOCK.monotonic()
+    server, vswitchd = (tuple(at_s for at_s in attempts.get(name, ()) if 0.0 <= at_s <= now_s)
+                        for name in (OVSDB_SERVER, VSWITCHD))
+    return Memory(Course(attempts=server), Course(attempts=vswitchd))
 
 
 def supervise(host: Host, notifier: Notifier, log: Log, *, in_background: bool) -> Ended:
@@ -189,47 +220,66 @@ def supervise(host: Host, notifier: Notifier, log: Log, *, in_background: bool) 
 
     Raises AdministratorError where another one is.
     """
-    paths = host.paths
+    paths, before = host.paths, detach.take_predecessor()
     try:
-        pidfile = detach.take_pidfile(paths.daemon_pidfile)
+        pidfile = detach.take_pidfile(paths.daemon_pidfile, before.pidfile_fd if before else -1)
     except OSError as error:
         raise refused_by_system("the daemon cannot lock its pidfile", error) from error
     if pidfile is None:
         return _leave_it_to_the_other(paths, log, in_background=in_background)
     with pidfile, Wakeup() as wakeup:
         pidfile.write()
-        news = News(paths, identity.read_boot_id(paths), notifier, log)
-        supervisor = Supervisor(host, news, wakeup)
-        if not in_background:
-            supervisor.rest()
-        code = supervisor.boot()
-        if why_disabled(paths) is not None:
-            pidfile.remove()
-            notifier.ready("Open vSwitch is disabled by network.conf: nothing to watch")
-            return Ended(code)
-        if code not in (EXIT_OK, EXIT_FAILED) or code and not in_background:  # systemd tries again by itself
-            news.ended(supervisor.attempts())
-            notifier.status(news.failure)
-            pidfile.remove()
-            return Ended(code)
-        if in_background:
-            if not detach.fork_away():
-                return Ended(code)
-            news.log = log_to_syslog()
-            pidfile.write()
-        ended = _watch(supervisor)
-        if not ended.anew:
-            pidfile.remove()
-        return ended
+        if before is not None and before.in_background:
+            log = log_to_syslog()
+        supervisor = Supervisor(host, News(paths, identity.read_boot_id(paths), notifier, log), wakeup, pidfile)
+        if before is not None:  # what it watched it goes on watching, whatever this boot finds
+            supervisor.boot()
+            return _watch(supervisor, in_background=before.in_background)
+        return _begin(supervisor, in_background=in_background)
 
 
-def _watch(supervisor: Supervisor) -> Ended:
-    supervisor.news.notifier.ready("watching the switch")
-    if supervisor.watch() is End.ANEW:
-        supervisor.wakeup.keep()
-        supervisor.news.notifier.reloading()
-        return Ended(EXIT_OK, anew=True)
-    return Ended(supervisor.stop())
+def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
+    """Boot, then watch where that went well; in the background, which nobody starts again, also where it did not."""
+    news = supervisor.news
+    if not in_background:
+        supervisor.rest()
+    code = supervisor.boot()
+    if why_disabled(news.paths) is not None:
+        supervisor.pidfile.remove()
+        news.notifier.ready("Open vSwitch is disabled by network.conf: nothing to watch")
+        return Ended(code)
+    if supervisor.wakeup.came() & STOPS:
+        return Ended(_stop(supervisor) or (EXIT_FAILED if in_background else EXIT_OK))
+    if code not in (EXIT_OK, EXIT_FAILED) or code and not in_background:
+        news.ended(supervisor.attempts())
+        news.notifier.status(news.failure)
+        supervisor.pidfile.remove()
+        return Ended(code)
+    if in_background:
+        if not detach.fork_away(supervisor.pidfile.write):
+            return Ended(code)
+        news.log = log_to_syslog()
+    return _watch(supervisor, in_background=in_background)
+
+
+def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
+    news, wakeup = supervisor.news, supervisor.wakeup
+    news.notifier.ready("watching the switch")
+    if not supervisor.watch():
+        news.log.warn("another ovsxen daemon watches the switch by now: this one ends, and leaves it alone")
+        return Ended(EXIT_FAILED)
+    if wakeup.came() & STOPS:
+        return Ended(_stop(supervisor))
+    wakeup.keep()
+    news.notifier.reloading()
+    supervisor.pidfile.hand_on(in_background=in_background)
+    return Ended(EXIT_OK, anew=True)
+
+
+def _stop(supervisor: Supervisor) -> int:
+    code = supervisor.stop()
+    supervisor.pidfile.remove()
+    return code
 
 
 def _leave_it_to_the_other(paths: Paths, log: Log, *, in_background: bool) -> Ended:

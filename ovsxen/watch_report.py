@@ -11,6 +11,9 @@ from ovsxen.host import files
 SCHEMA = 1
 WRITTEN_EVERY_S = 10.0
 STALE_AFTER_S = 3 * WRITTEN_EVERY_S
+BUSY_FOR_S = 600.0
+"""More than all the deadlines of a mending or a stop together."""
+
 EVENTS = 10
 
 WATCHING = "watching"
@@ -43,7 +46,7 @@ class WatchReport(NamedTuple):
 
     def is_stale(self, now_s: float) -> bool:
         """Its writer has not written for so long that it hangs. While it is busy, it may take minutes."""
-        return self.doing == WATCHING and now_s - self.written_s > STALE_AFTER_S
+        return now_s - self.written_s > (BUSY_FOR_S if self.doing == BUSY else STALE_AFTER_S)
 
     def as_json(self) -> Dict[str, Any]:
         return {"schema": SCHEMA, "boot_id": self.boot_id, "pid": self.pid, "start_ticks": self.start_ticks,

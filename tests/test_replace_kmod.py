@@ -12,9 +12,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 import pytest
 
 from ovsxen.host import identity, proc, process
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
-from ovsxen.replace_kmod import Replacement
-from ovsxen.restart import Restart
+from ovsxen.ovs.daemons import MANAGERS_REMOTE, OVSDB_SERVER, VSWITCHD
 from tests.conftest import SandboxHost
 from tests.frames import Wire
 
@@ -38,12 +36,12 @@ print(json.dumps({"phases": phases, "warnings": warnings}))
 MEND = """
 import os
 from pathlib import Path
-from ovsxen import replace_kmod
+from ovsxen import left_over
 from ovsxen.host.paths import paths_under
 from ovsxen.host.settings import read_settings
 from ovsxen.sequence import Host, Run
 paths = paths_under(Path(os.environ["OVSXEN_ROOT"]), os.environ)
-print(replace_kmod.mend(Run(Host(paths, read_settings(paths)), print)).outcome.value)
+print(left_over.mend(Run(Host(paths, read_settings(paths)), print)).outcome.value)
 """
 
 MODPROBE = """
@@ -123,6 +121,10 @@ class Kernel:
         path = self.root / "xhad.pid"
         return path.exists() and process.read_process(int(path.read_text())) is not None
 
+    def kill_xhad(self) -> None:
+        if self.xhad_runs():
+            os.kill(int((self.root / "xhad.pid").read_text()), 9)
+
     def calls(self) -> List[str]:
         path = self.root / "calls"
         return path.read_text().splitlines() if path.exists() else []
@@ -140,8 +142,7 @@ def kernel(host: SandboxHost) -> Iterator[Kernel]:
     made = Kernel(host)
     host.start()
     yield made
-    if made.xhad_runs():
-        os.kill(int((made.root / "xhad.pid").read_text()), 9)
+    made.kill_xhad()
 
 
 def force_reload(host: SandboxHost, *options: str) -> Dict[str, Any]:
@@ -180,12 +181,6 @@ def test_it_may_be_repeated(kernel: Kernel) -> None:
     assert failed(force_reload(kernel.host)) == {}
     assert failed(force_reload(kernel.host)) == {}
     assert kernel.calls()[-2:] == ["stopped: rmmod openvswitch", "stopped: modprobe openvswitch offload=Y"]
-
-
-def test_interfaces_are_put_back_once_the_switch_forwards_and_before_anybody_asks_the_network() -> None:
-    names = [step.name for step in Replacement(Restart(keep_flows=True), restart_ha=False).sequence()]
-    assert names.index("forwarding") + 1 == names.index("interfaces") < names.index("managers")
-    assert names.index("start HA") > names.index("interfaces")
 
 
 @pytest.mark.parametrize("spoil, said", [
@@ -265,9 +260,6 @@ def test_nothing_is_replaced_in_bridge_mode(kernel: Kernel) -> None:
     assert list(force_reload(kernel.host)) == ["gate", "warnings"] and kernel.calls() == []
 
 
-# High availability
-
-
 def test_it_is_refused_while_ha_is_armed_and_says_what_to_do(kernel: Kernel) -> None:
     kernel.arm_ha()
     before = pids(kernel.host)
@@ -307,9 +299,6 @@ def test_the_ha_daemon_runs_again_where_the_run_is_given_up(kernel: Kernel) -> N
     assert kernel.xhad_runs()
 
 
-# The sync service
-
-
 @pytest.mark.parametrize("active, outcome, restarts", [(0, "done", 1), (3, "unchanged", 0)])
 def test_the_sync_service_is_restarted_where_it_runs(
         kernel: Kernel, active: int, outcome: str, restarts: int) -> None:
@@ -320,26 +309,30 @@ def test_the_sync_service_is_restarted_where_it_runs(
     assert kernel.calls().count(restart) == restarts
 
 
-# Interfaces
-
-
 def addresses(wire: Wire, device: str = "xenbr0") -> List[str]:
     return wire.inside("ip", "-br", "address", "show", "dev", device, "scope", "global").split()[2:]
 
 
 @pytest.fixture
-def wired(wire: Wire) -> Iterator[Wire]:
-    """Such a host in a network namespace, whose bridge has an address and a route."""
-    kernel = Kernel(wire.host)
-    wire.host.write(kernel.root / "datapaths", "system@ovs-system\n")
-    wire.host.write(kernel.root / "ports", "xenbr0\n")
+def kernel_inside(wire: Wire) -> Iterator[Kernel]:
+    """The kernel of a host in a network namespace."""
+    made = Kernel(wire.host)
+    yield made
+    made.kill_xhad()
+
+
+@pytest.fixture
+def wired(wire: Wire, kernel_inside: Kernel) -> Wire:
+    """That host, whose bridge has an address and a route."""
+    wire.host.write(kernel_inside.root / "datapaths", "system@ovs-system\n")
+    wire.host.write(kernel_inside.root / "ports", "xenbr0\n")
     wire.inside("ip", "address", "add", "192.0.2.5/24", "dev", "xenbr0")
     wire.inside("ip", "route", "add", "default", "via", "192.0.2.1")
-    yield wire
+    return wire
 
 
-def force_reload_inside(wire: Wire) -> Dict[str, Any]:
-    return by_name(wire.inside(sys.executable, "-c", FORCE_RELOAD))
+def force_reload_inside(wire: Wire, *options: str) -> Dict[str, Any]:
+    return by_name(wire.inside(sys.executable, "-c", FORCE_RELOAD, *options))
 
 
 def test_the_bridges_of_the_host_have_their_addresses_and_routes_again(wired: Wire) -> None:
@@ -349,6 +342,23 @@ def test_the_bridges_of_the_host_have_their_addresses_and_routes_again(wired: Wi
     assert said["interfaces"]["outcome"] == "done"  # they were gone
     assert addresses(wired) == before and wired.inside("ip", "route") == routes
     assert not wired.host.paths.kept_interfaces.exists()
+
+
+def test_interfaces_are_put_back_once_the_switch_runs_and_before_managers_may_connect(wired: Wire) -> None:
+    force_reload_inside(wired, "interfaces")  # and no further
+    assert addresses(wired) == ["192.0.2.5/24"] and wired.host.pid(VSWITCHD)
+    remotes = ("ovs-appctl", "-t", "ovsdb-server", "ovsdb-server/list-remotes")
+    assert MANAGERS_REMOTE not in wired.host.tool(*remotes)
+    wired.inside(sys.executable, "-m", "ovsxen", "start")
+    assert MANAGERS_REMOTE in wired.host.tool(*remotes)
+
+
+def test_the_ha_daemon_finds_the_addresses_when_it_starts(wired: Wire, kernel_inside: Kernel) -> None:
+    kernel_inside.arm_ha()
+    start = wired.host.paths.xha_dir / "ha_start_daemon"
+    kernel_inside.script(start, 'ip -br address show dev xenbr0 > "$root/at-start"\n' + XHAD)
+    assert failed(force_reload_inside(wired, "--ha")) == {}
+    assert "192.0.2.5/24" in (kernel_inside.root / "at-start").read_text() and kernel_inside.xhad_runs()
 
 
 @pytest.fixture

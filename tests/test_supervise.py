@@ -62,7 +62,7 @@ def watched(host: SandboxHost) -> SandboxHost:
 def test_the_daemon_returns_from_the_background_when_the_switch_is_configured(host: SandboxHost) -> None:
     watch(host)
     assert host.vsctl("list-br") == ""  # waits for ovs-vswitchd; last boot's bridges are gone
-    assert host.paths.daemon_pidfile.read_text() == "%d\n" % host.watcher().pid  # type: ignore[union-attr]
+    assert host.watcher() is not None
     assert is_well(host)
 
 
@@ -320,8 +320,8 @@ def test_a_daemon_in_the_background_goes_on_trying_after_a_boot_that_failed(host
     assert host.ovsxen("daemon", "--detach").code == 1
     assert host.watcher() is not None
     host.settings()
-    assert host.ovsxen("start").code == 0
-    assert host.watcher() is not None
+    assert host.ovsxen("reload").code == 1  # there is no switch to reload, yet the daemon hears of the settings
+    assert eventually(lambda: is_well(host)), host.status()
 
 
 @pytest.mark.parametrize("phase", ["save", "stop server", "ovsdb-server", "configuration", "stop vswitchd",
@@ -337,7 +337,7 @@ def test_a_restart_that_is_killed_comes_to_a_good_end_by_itself(watched: Sandbox
         if line.startswith(phase + "  "):
             killed.kill()
             break
-    killed.wait()
+    assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()
     assert eventually(lambda: is_well(watched)), watched.status()
     assert eventually(lambda: watched.column("other_config") == "{}")

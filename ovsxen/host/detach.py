@@ -1,73 +1,132 @@
 """Being a daemon: one at a time, by the lock on a pidfile; and, without systemd, in the background."""
 
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import List, NoReturn, Optional
+from typing import Callable, List, NamedTuple, NoReturn, Optional
 
 from ovsxen.host import files, process
+from ovsxen.host.clock import Deadline
 from ovsxen.host.process import Process
+
+ANEW = "OVSXEN_ANEW"
+"""From a program to itself as it begins anew: the descriptor of its pidfile, and whether it is in the background."""
+
+LOCK_WITHIN_S = 0.3
 
 
 class Pidfile:
-    """The lock that says who the daemon is, gone with it however it ends; its pid is in the file for people."""
+    """The lock that says that there is a daemon, gone with it however it ends; who it is stands in the file.
+
+    The kernel's list of locks does not tell: it names who took the lock, and that was the caller of fork_away.
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd = fd
+        self._is_handed_on = False
 
     def __enter__(self) -> "Pidfile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        if not self._is_handed_on:
+            os.close(self._fd)
 
     def write(self) -> None:
-        """Say who holds it. Raises OSError."""
+        """Say who holds it: the pid, and the start time that tells this process from a later one. Raises OSError."""
+        me = process.read_process(os.getpid())
         os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
+        os.pwrite(self._fd, b"%d %d\n" % (os.getpid(), me.start_ticks if me else 0), 0)
 
     def remove(self) -> None:
         """The daemon ends in order."""
-        files.remove_if_there(self.path)
+        if files.is_open_as(self._fd, self.path):
+            files.remove_if_there(self.path)
+
+    def is_kept(self) -> bool:
+        """This is still the daemon; where somebody removed the file, it is made again. False when another is by now.
+
+        Raises OSError.
+        """
+        if files.is_open_as(self._fd, self.path):
+            return True
+        again = take_pidfile(self.path)
+        if again is None:
+            return False
+        os.close(self._fd)
+        self._fd = again._fd
+        self.write()
+        return True
+
+    def hand_on(self, *, in_background: bool) -> None:
+        """Leave the lock to the program that follows this one in the process."""
+        self._is_handed_on = True
+        os.set_inheritable(self._fd, True)
+        os.environ[ANEW] = "%d %d" % (self._fd, in_background)
 
 
-def take_pidfile(path: Path) -> Optional[Pidfile]:
-    """Become the daemon of that pidfile; None while another is. Raises OSError."""
+class Predecessor(NamedTuple):
+    """What the program was that this one follows in the same process. `pidfile_fd` has its lock, which goes on."""
+
+    pidfile_fd: int
+    in_background: bool
+
+
+def take_predecessor() -> Optional[Predecessor]:
+    """The program that this one was begun anew from, if any; asked once, before anything is started."""
+    text = os.environ.pop(ANEW, "")
+    try:
+        fd, in_background = map(int, text.split())
+        os.set_inheritable(fd, False)
+    except (OSError, ValueError):
+        return None
+    return Predecessor(fd, bool(in_background))
+
+
+def take_pidfile(path: Path, inherited_fd: int = -1) -> Optional[Pidfile]:
+    """Become, or go on being, the daemon of that pidfile; None while another is. Raises OSError."""
+    if inherited_fd >= 0 and files.is_open_as(inherited_fd, path):
+        return Pidfile(path, inherited_fd)
     files.make_directory(path.parent, 0o755)
-    while True:
-        fd = process.lock_file(path)
-        if fd is None:
-            return None
-        if files.is_open_as(fd, path):
-            return Pidfile(path, fd)
-        os.close(fd)  # the one that ended just then has removed it
+    fd = Deadline(LOCK_WITHIN_S).wait_for(lambda: _lock_what_is_there(path), every_s=0.02)
+    return None if fd is None else Pidfile(path, fd)
+
+
+def _lock_what_is_there(path: Path) -> Optional[int]:
+    """A daemon that ended just then may have removed what was locked; and whoever looks holds the lock for a moment."""
+    fd = process.lock_file(path)
+    if fd is not None and not files.is_open_as(fd, path):
+        os.close(fd)
+        return None
+    return fd
 
 
 def find_holder(path: Path) -> Optional[Process]:
-    """The daemon of that pidfile, where it lives."""
+    """The daemon of that pidfile, where it lives; nobody else, whatever is in the file."""
     if not process.is_locked(path):
         return None
-    holder = process.find_flock_holder(path)
-    if holder is not None:
-        return holder
     try:
-        return process.read_process(int(files.read_small(path)))
+        pid, start_ticks = map(int, files.read_small(path).split())
     except (OSError, ValueError):
         return None
+    found = process.read_process(pid)
+    return found if found is not None and found.start_ticks == start_ticks else None
 
 
-def fork_away() -> bool:
-    """Go on in the background, with nothing of the caller's terminal, pipes or session.
+def fork_away(ready: Callable[[], None]) -> bool:
+    """Go on in the background, with nothing of the caller's terminal, pipes or session; `ready` is called there first.
 
     True in the background; False in the caller's process, once that is so. Raises OSError.
     """
     reader, writer = os.pipe()
-    sys.stdout.flush()
     if os.fork():
         os.close(writer)
-        os.read(reader, 1)
+        begun = os.read(reader, 1)
         os.close(reader)
+        if not begun:
+            raise OSError(errno.ECHILD, "it ended at once")
         return False
     os.setsid()
     os.close(reader)
@@ -75,8 +134,19 @@ def fork_away() -> bool:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
+    ready()
+    os.write(writer, b".")
     os.close(writer)
     return True
+
+
+def open_standard_streams() -> None:
+    """Have something at 0, 1 and 2: else what is opened next gets these numbers, and is closed as a stream."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
 
 
 def run_anew(root: Path) -> NoReturn:

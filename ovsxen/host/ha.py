@@ -16,12 +16,13 @@ from ovsxen.host.proc import Child, Finished, search_path
 XHAD = "xhad"
 STOP, START = "ha_stop_daemon", "ha_start_daemon"
 WITHIN_S = 120.0
-GONE_WITHIN_S = 10.0
+SETTLED_WITHIN_S = 10.0
+"""Within that, once its command has ended, the daemon is gone, or there."""
 
 
 def is_armed(paths: Paths) -> bool:
     """This host takes part in HA now: xhad runs and has a configuration (as its init script found out)."""
-    return (paths.xhad_conf).exists() and _runs()
+    return paths.xhad_conf.exists() and _runs()
 
 
 def require_commands(paths: Paths) -> None:
@@ -68,7 +69,7 @@ def _require(ended: Finished, became: str, is_so: Callable[[], bool]) -> None:
     remedy = "see /var/log/xha.log, and run it by hand: `%s`" % command
     if ended.returncode != 0:
         raise AdministratorError("the HA daemon was not %s (%s: %s)" % (became, command, ended.complaint), remedy)
-    if not Deadline(GONE_WITHIN_S).wait_until(is_so, every_s=0.05):
+    if not Deadline(SETTLED_WITHIN_S).wait_until(is_so, every_s=0.05):
         raise AdministratorError("%s reports success, yet the HA daemon is not %s" % (command, became), remedy)
 
 

@@ -7,7 +7,6 @@ the kernel makes or hears of by itself is left to the kernel.
 Interfaces are those of this process's network namespace, wherever the host's root is; so are the sysctls.
 """
 
-import json
 import os
 import socket
 import stat
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer
-from ovsxen.host import files, rtnetlink
+from ovsxen.host import rtnetlink
 from ovsxen.host.clock import MACHINE_CLOCK, Clock, Deadline
 from ovsxen.host.netlink import NLM_F_APPEND, NLM_F_CREATE, Attribute, Netlink, attributes, pack
-from ovsxen.host.paths import Paths
 
 ATTRIBUTES = {1: "hardware address", 2: "broadcast address", 4: "MTU", 13: "txqueuelen", 20: "alias", 27: "group"}
 """IFLA_ADDRESS and so on."""
@@ -30,8 +28,6 @@ FAMILIES = ("ipv4", "ipv6")
 ROUTES_WITHIN_S = 3.0
 """An IPv6 address may not be a route's source before it is known to be nobody else's, which takes a second or two."""
 ROUTES_EVERY_S = 0.1
-SCHEMA = 1
-LARGEST_BYTES = 64 << 20
 
 
 class Interface(NamedTuple):
@@ -51,7 +47,7 @@ class Route(NamedTuple):
     through: Tuple[Tuple[int, str], ...]
 
 
-class Kept(NamedTuple):
+class KeptInterfaces(NamedTuple):
     """Interfaces, and the routes that go when they go, in the kernel's order."""
 
     interfaces: Tuple[Interface, ...]
@@ -63,10 +59,10 @@ class PutBack(NamedTuple):
 
     done: Tuple[str, ...]
     problems: Tuple[str, ...]
-    left: Kept
+    left: KeptInterfaces
 
 
-NOTHING = Kept((), ())
+NOTHING = KeptInterfaces((), ())
 
 
 class Link(NamedTuple):
@@ -77,7 +73,7 @@ class Link(NamedTuple):
     attributes: Dict[int, bytes]
 
 
-def keep(names: Tuple[str, ...]) -> Kept:
+def keep(names: Tuple[str, ...]) -> KeptInterfaces:
     """All about those of these interfaces that are there. Raises AdministratorError, NoAnswer."""
     try:
         with Netlink(rtnetlink.NETLINK_ROUTE) as netlink:
@@ -88,7 +84,7 @@ def keep(names: Tuple[str, ...]) -> Kept:
     there = tuple(sorted(links.keys() & set(names)))
     _require_independent(links, there)
     interfaces = tuple(_interface(name, links[name], addresses) for name in there)
-    return Kept(interfaces, tuple(_routes_that_go(there, links, addresses, routes)))
+    return KeptInterfaces(interfaces, tuple(_routes_that_go(there, links, addresses, routes)))
 
 
 def _require_independent(links: Mapping[str, Link], names: Tuple[str, ...]) -> None:
@@ -128,7 +124,7 @@ def _routes_that_go(names: Tuple[str, ...], links: Mapping[str, Link], addresses
                                     if index in name_of))
 
 
-def put_back(kept: Kept, clock: Clock = MACHINE_CLOCK) -> PutBack:
+def put_back(kept: KeptInterfaces, clock: Clock = MACHINE_CLOCK) -> PutBack:
     """Give the interfaces that are there what they lack of what they had; may be repeated.
 
     One refusal keeps nothing else from being put back. Raises NoAnswer where the kernel cannot be asked at all.
@@ -152,11 +148,12 @@ def put_back(kept: Kept, clock: Clock = MACHINE_CLOCK) -> PutBack:
     return PutBack(tuple(attempts.done), tuple(attempts.problems), left)
 
 
-def _left(kept: Kept, links: Mapping[str, Link]) -> Kept:
+def _left(kept: KeptInterfaces, links: Mapping[str, Link]) -> KeptInterfaces:
     """What cannot be put back yet, because an interface is not there."""
     missing = tuple(interface for interface in kept.interfaces if interface.name not in links)
     names = {interface.name for interface in missing}
-    return Kept(missing, tuple(route for route in kept.routes if names.intersection(dict(route.through).values())))
+    return KeptInterfaces(missing, tuple(
+        route for route in kept.routes if names.intersection(dict(route.through).values())))
 
 
 class _Attempts:
@@ -280,48 +277,3 @@ def _read_sysctls(interface: str) -> Tuple[Tuple[str, str], ...]:
             except OSError:
                 continue  # stable_secret, before it has any
     return tuple(found)
-
-
-def restore_kept(paths: Paths) -> PutBack:
-    """Put back what a run kept, also one that was killed; nothing where nothing is kept. May be repeated.
-
-    What waits for an interface stays kept; what was refused does not, since it would be refused again, or would come as
-    a surprise later. Raises AdministratorError, NoAnswer, OSError.
-    """
-    path = paths.kept_interfaces
-    result = put_back(read_kept(path))
-    if result.left.interfaces:
-        write_kept(path, result.left)
-    else:
-        files.remove_if_there(path)
-    return result
-
-
-def write_kept(path: Path, kept: Kept) -> None:
-    """Write it down, so that it outlives this run. Raises OSError."""
-    interfaces = [dict(one._asdict(), attributes=[(kind, value.hex()) for kind, value in one.attributes],
-                       addresses=[body.hex() for body in one.addresses]) for one in kept.interfaces]
-    routes = [dict(route._asdict(), body=route.body.hex()) for route in kept.routes]
-    content = {"schema": SCHEMA, "interfaces": interfaces, "routes": routes}
-    files.write_file(path, [json.dumps(content).encode() + b"\n"], 0o600, durable=False)
-
-
-def read_kept(path: Path) -> Kept:
-    """What was written down; nothing where there is no file. Raises AdministratorError for one that makes no sense."""
-    try:
-        content = json.loads(files.read_small(path, LARGEST_BYTES).decode())
-        if content["schema"] != SCHEMA:
-            raise ValueError("schema %s" % content["schema"])
-        return Kept(
-            tuple(Interface(str(one["name"]), int(one["flags"]),
-                            tuple((int(kind), bytes.fromhex(value)) for kind, value in one["attributes"]),
-                            tuple((str(name), str(text)) for name, text in one["sysctls"]),
-                            tuple(bytes.fromhex(body) for body in one["addresses"])) for one in content["interfaces"]),
-            tuple(Route(bytes.fromhex(route["body"]),
-                        tuple((int(index), str(name)) for index, name in route["through"]))
-                  for route in content["routes"]))
-    except FileNotFoundError:
-        return NOTHING
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdministratorError("the addresses and routes kept in %s cannot be read (%s)" % (path, error),
-                                 "see to them by hand, and remove the file") from error

@@ -1,4 +1,5 @@
-"""The one door to systemd, which a unit of Type=notify hears from (sd_notify(3), systemd.service(5)).
+"""The one door to systemd: what it hears of a unit of Type=notify (sd_notify(3), systemd.service(5)), and what it is
+asked to do with another one.
 
 The package (systemd-python) is imported only where systemd listens: a SysV host has none. It reads NOTIFY_SOCKET
 itself, each time, so this stays in the environment: this process may run itself anew with the same process id, and is
@@ -8,7 +9,7 @@ then still heard. Other programs must not inherit it.
 import os
 from typing import Callable, Mapping, NamedTuple, Optional
 
-from ovsxen.errors import NotInstalled
+from ovsxen.errors import AdministratorError, NotInstalled
 
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 WATCHDOG_USEC = "WATCHDOG_USEC"
@@ -16,6 +17,7 @@ WATCHDOG_PID = "WATCHDOG_PID"
 OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
 """Variables that are meant for the service itself and no other program that it starts."""
 
+LONGEST_BEAT_S = 5.0
 STATUS_CHARACTERS = 500
 """In UTF-8 at most half of what systemd reads of one message (NOTIFY_BUFFER_MAX in its pid1, 252)."""
 
@@ -41,7 +43,7 @@ class Notifier(NamedTuple):
         self._tell("EXTEND_TIMEOUT_USEC=%d" % (seconds * 1000000))
 
     def watchdog(self) -> None:
-        """All is alive; to be said more often than every `watchdog_s`."""
+        """All is alive; to be said every `beat_s`."""
         self._tell("WATCHDOG=1")
 
     def reloading(self) -> None:
@@ -79,15 +81,31 @@ def open_notifier() -> Notifier:
     return Notifier(daemon.notify)
 
 
-def watchdog_s(environ: Mapping[str, str], pid: int) -> Optional[float]:
-    """How long this process may be silent before systemd kills it; None when it may be for ever.
+def beat_s(environ: Mapping[str, str], pid: int) -> Optional[float]:
+    """How often this process is to tell the watchdog that all is alive; None where no watchdog listens to it.
 
-    Half of it is a good interval (sd_watchdog_enabled(3)).
+    A quarter of the silence after which systemd kills it, where half is advised (sd_watchdog_enabled(3)); at most 5 s.
     """
-    if environ.get(WATCHDOG_PID, str(pid)) != str(pid):
-        return None
     text = environ.get(WATCHDOG_USEC, "")
-    return int(text) / 1000000.0 if text.isdigit() and int(text) > 0 else None
+    if environ.get(WATCHDOG_PID, str(pid)) != str(pid) or not text.isdigit() or int(text) == 0:
+        return None
+    return min(int(text) / 1000000.0 / 4, LONGEST_BEAT_S)
+
+
+def restart_unit(name: str, within_s: float) -> bool:
+    """Have a unit that runs be restarted, without waiting for it; False where it does not run, and is left so.
+
+    Raises AdministratorError, NoAnswer, NotInstalled.
+    """
+    from ovsxen.host import proc  # it imports this module, to keep those variables from others
+
+    if proc.run(("systemctl", "is-active", "--quiet", name), within_s).returncode != 0:
+        return False
+    ended = proc.run(("systemctl", "--no-block", "try-restart", name), within_s)
+    if ended.returncode != 0:
+        raise AdministratorError("%s was not restarted (%s)" % (name, ended.complaint),
+                                 "run `systemctl restart %s`" % name)
+    return True
 
 
 def _status(text: str) -> str:

@@ -30,6 +30,8 @@ busy host may take a minute to go (openvswitch 89bc5283b)."""
 VERSION_WITHIN_S = 10.0
 STOP_ROUNDS = 2
 MONITOR_WITHIN_S = 0.5
+STOP_WITHIN_S = STOP_ROUNDS * (sum(EXIT_PATIENCE_S + TERM_PATIENCE_S + KILL_PATIENCE_S) + 1.0 + MONITOR_WITHIN_S)
+"""Both descents of the ladder, each with a second for the question and a look for a monitor."""
 
 
 class State(Enum):

@@ -7,6 +7,7 @@ these, so whoever starts ovs-vswitchd again puts them back from here.
 import json
 from typing import NamedTuple, Optional, Tuple
 
+from ovsxen.errors import AdministratorError
 from ovsxen.host import files
 from ovsxen.host.paths import Paths
 from ovsxen.ovs.management import Flow
@@ -27,17 +28,23 @@ def write_guard(paths: Paths, guard: Guard) -> None:
 
 
 def read_guard(paths: Paths) -> Optional[Guard]:
-    """The one that is remembered; None where none is, or it cannot be read."""
+    """The one that is remembered, if any. Raises AdministratorError for a file that cannot be read."""
     try:
         text = json.loads(files.read_small(paths.guard).decode())
         return Guard(str(text["bridge"]), tuple(Flow(str(match), str(actions)) for match, actions in text["flows"]),
                      tuple((str(name), int(port)) for name, port in text["ports"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AdministratorError("%s, which has the management flows of a secure bridge, cannot be read (%s)" % (
+            paths.guard, error), "run `ovsxen update`, which finds them anew") from error
 
 
 def forget_guard(paths: Paths, bridge: str) -> None:
     """The bridge has no flows of ours any more. Raises OSError."""
-    remembered = read_guard(paths)
-    if remembered is not None and remembered.bridge == bridge:
+    try:
+        remembered = read_guard(paths)
+    except AdministratorError:
+        remembered = None
+    if remembered is None or remembered.bridge == bridge:
         files.remove_if_there(paths.guard)

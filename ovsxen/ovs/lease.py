@@ -2,7 +2,7 @@
 
 Open vSwitch has the flag alone, and one that nobody clears stops the network of the host for good, past a reboot too.
 So whoever sets it writes beside it until when, in seconds of the kernel's monotonic clock: past that moment, or when
-its holder is gone, anybody clears both. A start always does.
+its holder is gone, the daemon that watches clears both; a start or a reload always does.
 """
 
 from typing import Dict, NamedTuple, Optional, Tuple
@@ -43,14 +43,17 @@ def take(connection: Connection, until_s: float, within_s: float) -> None:
         connection, ovsdb.read_switch(connection, within_s), Changes(other_config=wanted), within_s))
 
 
-def end(connection: Connection, within_s: float) -> int:
-    """Let ovs-vswitchd forward; gives the next_cfg that says when it does. May be repeated. Raises as `take`."""
+def end(connection: Connection, within_s: float) -> Optional[int]:
+    """Let ovs-vswitchd forward; gives the next_cfg that says when it does, None where there was no lease to end.
+
+    Raises as `take`.
+    """
     return ovsdb.until_unchanged(lambda: _end(connection, within_s))
 
 
-def _end(connection: Connection, within_s: float) -> int:
+def _end(connection: Connection, within_s: float) -> Optional[int]:
     switch = ovsdb.read_switch(connection, within_s)
     keys = keys_in(switch.row.other_config) if switch.row else ()
     if not keys:
-        return switch.row.next_cfg if switch.row else 0
+        return None
     return ovsdb.apply(connection, switch, Changes(drop_other_config=keys, acknowledge=True), within_s)

@@ -23,7 +23,7 @@ class Cluster:
         self.paths = paths
         paths.rundir.mkdir(parents=True)
         (paths.root / "etc/xensource").mkdir(parents=True)
-        (paths.xhad_conf).write_text("")
+        paths.xhad_conf.write_text("")
         (paths.root / "xhad").symlink_to("/bin/sleep")
         self.script("ha_start_daemon", START)
         self.script("ha_stop_daemon", STOP)
@@ -59,7 +59,7 @@ def test_ha_is_armed_while_its_daemon_runs_and_has_a_configuration(cluster: Clus
     assert not ha.is_armed(cluster.paths)
     cluster.start()
     assert ha.is_armed(cluster.paths)
-    (cluster.paths.xhad_conf).unlink()
+    cluster.paths.xhad_conf.unlink()
     assert not ha.is_armed(cluster.paths)
 
 
@@ -104,7 +104,7 @@ def test_a_daemon_that_somebody_else_started_meanwhile_is_left_alone(cluster: Cl
                                         ("exit 0", "reports success, yet")])
 def test_a_start_that_fails_says_how_to_do_it_and_is_tried_again(
         cluster: Cluster, monkeypatch: pytest.MonkeyPatch, body: str, said: str) -> None:
-    monkeypatch.setattr(ha, "GONE_WITHIN_S", 0.5)  # else ten seconds of waiting
+    monkeypatch.setattr(ha, "SETTLED_WITHIN_S", 0.5)  # else ten seconds of waiting
     cluster.start()
     ha.stop_daemon(cluster.paths)
     cluster.script("ha_start_daemon", body)
@@ -116,7 +116,7 @@ def test_a_start_that_fails_says_how_to_do_it_and_is_tried_again(
 
 
 def test_a_stop_that_did_not_stop_it_is_a_failure(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ha, "GONE_WITHIN_S", 0.5)  # else ten seconds of waiting
+    monkeypatch.setattr(ha, "SETTLED_WITHIN_S", 0.5)  # else ten seconds of waiting
     cluster.start()
     cluster.script("ha_stop_daemon", "exit 0")
     with pytest.raises(AdministratorError, match="is not stopped"):

@@ -9,9 +9,7 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
-from ovsxen.errors import AdministratorError
-from ovsxen.host import interfaces, rtnetlink
-from ovsxen.host.interfaces import Interface, Kept, Route
+from ovsxen.host import rtnetlink
 from ovsxen.host.netlink import pack
 from ovsxen.host.paths import paths_under
 
@@ -19,15 +17,16 @@ from ovsxen.host.paths import paths_under
 KEEP = """
 import sys
 from pathlib import Path
-from ovsxen.host import interfaces
-interfaces.write_kept(Path(sys.argv[1]), interfaces.keep(tuple(sys.argv[2:])))
+from ovsxen.host import interfaces, kept_interfaces
+from ovsxen.host.paths import paths_under
+kept_interfaces.write(paths_under(Path(sys.argv[1]), {}), interfaces.keep(tuple(sys.argv[2:])))
 """
 RESTORE = """
 import json, sys
 from pathlib import Path
-from ovsxen.host import interfaces
+from ovsxen.host import kept_interfaces
 from ovsxen.host.paths import paths_under
-result = interfaces.restore_kept(paths_under(Path(sys.argv[1]), {}))
+result = kept_interfaces.restore(paths_under(Path(sys.argv[1]), {}))
 print(json.dumps([result.done, result.problems, [one.name for one in result.left.interfaces]]))
 """
 
@@ -63,7 +62,7 @@ class Namespace:
         self.ip("link delete spare")
 
     def keep(self, *names: str) -> None:
-        self.run(sys.executable, "-c", KEEP, str(self.paths.kept_interfaces), *names)
+        self.run(sys.executable, "-c", KEEP, str(self.paths.root), *names)
 
     def restore(self) -> Tuple[List[str], List[str], List[str]]:
         """What was done, what was refused, what waits."""
@@ -224,29 +223,8 @@ def test_nothing_is_kept_where_something_that_is_not_kept_would_go_with_it(
         namespace.keep("br", "xenbr0")
 
 
-# Without a kernel
-
-
 def route(attributes: bytes, protocol: int = 3, flags: int = 0) -> bytes:
     return rtnetlink.ROUTE.pack(2, 16, 0, 0, 254, protocol, 0, 1, flags) + attributes
-
-
-def test_what_is_written_down_is_read_again(tmp_path: Path) -> None:
-    kept = Kept((Interface("xenbr0", 1, ((1, b"\0\x16>"),), (("ipv6/autoconf", "0"),), (b"\x02abc",)),),
-                (Route(b"\0\xff", ((7, "xenbr0"),)),))
-    path = tmp_path / "kept"
-    interfaces.write_kept(path, kept)
-    assert interfaces.read_kept(path) == kept and path.stat().st_mode & 0o777 == 0o600
-    assert interfaces.read_kept(tmp_path / "none") == interfaces.NOTHING
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 2}', '{"schema": 1, "interfaces": [{}], "routes": []}',
-                                  '{"schema": 1, "interfaces": [], "routes": [{"body": "x", "through": []}]}'])
-def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "kept"
-    path.write_text(text)
-    with pytest.raises(AdministratorError, match=str(path)):
-        interfaces.read_kept(path)
 
 
 def test_a_route_that_says_a_state_is_put_back_without_it() -> None:

@@ -1,16 +1,16 @@
-"""What systemd hears of a service, on a socket like its own."""
+"""What systemd hears of a service, on a socket like its own; and what it is asked to restart."""
 
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, Optional
+from typing import Callable, Dict, Iterator, Optional
 
 import pytest
 
-from ovsxen.errors import EXIT_NOT_INSTALLED, NotInstalled
-from ovsxen.host.systemd import STATUS_CHARACTERS, open_notifier, watchdog_s
+from ovsxen.errors import EXIT_NOT_INSTALLED, AdministratorError, NotInstalled
+from ovsxen.host.systemd import LONGEST_BEAT_S, STATUS_CHARACTERS, beat_s, open_notifier, restart_unit
 from tests.conftest import REPOSITORY
 
 
@@ -93,10 +93,41 @@ def test_a_process_that_runs_itself_anew_is_still_heard(systemd: Listener) -> No
 
 @pytest.mark.parametrize("environ, seconds", [
     ({}, None),
-    ({"WATCHDOG_USEC": "180000000"}, 180.0),
-    ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "7"}, 0.5),
+    ({"WATCHDOG_USEC": "180000000"}, LONGEST_BEAT_S),
+    ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "7"}, 0.125),
     ({"WATCHDOG_USEC": "500000", "WATCHDOG_PID": "8"}, None),
     ({"WATCHDOG_USEC": "0"}, None),
     ({"WATCHDOG_USEC": "soon"}, None)])
 def test_the_watchdog_is_for_this_process_or_for_nobody(environ: Dict[str, str], seconds: Optional[float]) -> None:
-    assert watchdog_s(environ, 7) == seconds
+    assert beat_s(environ, 7) == seconds
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Put a systemctl of that script on the PATH; gives the file in which each of its calls is a line."""
+    def install(script: str) -> Path:
+        program = tmp_path / "systemctl"
+        program.write_text('#!/bin/sh\necho "$*" >>%s\n%s\n' % (tmp_path / "calls", script))
+        program.chmod(0o755)
+        return tmp_path / "calls"
+
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path, os.environ["PATH"]))
+    return install
+
+
+def test_a_unit_that_runs_is_restarted_and_not_waited_for(systemctl: Callable[[str], Path]) -> None:
+    calls = systemctl("exit 0")
+    assert restart_unit("some.service", 20)
+    assert calls.read_text().splitlines()[1:] == ["--no-block try-restart some.service"]
+
+
+def test_a_unit_that_does_not_run_is_left_so(systemctl: Callable[[str], Path]) -> None:
+    calls = systemctl("exit 3")
+    assert not restart_unit("some.service", 20)
+    assert calls.read_text() == "is-active --quiet some.service\n"
+
+
+def test_a_restart_that_is_refused_says_what_to_run(systemctl: Callable[[str], Path]) -> None:
+    systemctl('[ "$1" = is-active ] || { echo "Unit is masked." >&2; exit 1; }')
+    with pytest.raises(AdministratorError, match="Unit is masked.*systemctl restart some.service"):
+        restart_unit("some.service", 20)
