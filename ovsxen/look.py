@@ -4,6 +4,7 @@ Nothing here changes anything, and every question has a deadline: a daemon that 
 holds its lock.
 """
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
@@ -25,6 +26,8 @@ from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
 from ovsxen.watch_report import WatchReport, read_watch_report
+
+RECORD_BYTES = 4096
 
 
 class Health(Enum):
@@ -63,6 +66,11 @@ class SeenDaemon(NamedTuple):
         """Stopped by a signal: somebody can continue it."""
         return self.daemon.process is not None and self.daemon.process.is_stopped
 
+    @property
+    def is_traced(self) -> bool:
+        """Stopped by a debugger."""
+        return self.daemon.process is not None and self.daemon.process.is_traced
+
 
 class SeenSwitch(NamedTuple):
     """What the database server tells: None and a problem where it could not."""
@@ -100,6 +108,7 @@ class Seen(NamedTuple):
     start_under_way: bool
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     watch: Watch
+    disk_is_full: bool
     interfaces_kept: bool
     ha_stopped: bool
     warnings: Tuple[str, ...]
@@ -119,7 +128,8 @@ def look(host: Host) -> Seen:
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
-        watch=_look_at_watch(paths, boot_id), interfaces_kept=paths.kept_interfaces.exists(),
+        watch=_look_at_watch(paths, boot_id), disk_is_full=_is_full(conf_db),
+        interfaces_kept=paths.kept_interfaces.exists(),
         ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
@@ -172,6 +182,15 @@ def _check(conf_db: Path, server: SeenDaemon) -> Log:
     if log.kind is Kind.DAMAGED and server.daemon.state is State.RUNNING:
         return dblog.check(conf_db, dbtool.DATABASE)  # the server may have been in the middle of appending a record
     return log
+
+
+def _is_full(conf_db: Path) -> bool:
+    """Not even a small record has room on the disk of conf.db."""
+    try:
+        disk = os.statvfs(str(conf_db.parent))
+    except OSError:
+        return False
+    return disk.f_bfree * disk.f_frsize < RECORD_BYTES
 
 
 def _has_open(server: SeenDaemon, conf_db: Path) -> bool:

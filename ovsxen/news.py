@@ -23,6 +23,7 @@ from ovsxen.watch_report import (
     write_watch_report,
 )
 
+SYSLOG = "/dev/log"
 WELL = "watching the switch"
 
 
@@ -40,10 +41,11 @@ def log_to_syslog() -> Log:
 
     syslog.openlog("ovsxen", syslog.LOG_PID, syslog.LOG_DAEMON)
 
-    def say(text: str) -> None:
-        syslog.syslog(syslog.LOG_INFO, text)
+    def say(text: str, priority: int = syslog.LOG_INFO) -> None:
+        if systemd.takes_datagram(SYSLOG, 0.0):
+            syslog.syslog(priority, text)
 
-    return Log(lambda phase: say(phase.as_text()), say, lambda text: syslog.syslog(syslog.LOG_WARNING, text))
+    return Log(lambda phase: say(phase.as_text()), say, lambda text: say(text, syslog.LOG_WARNING))
 
 
 class News:

@@ -21,16 +21,22 @@ from ovsxen.report import read_report
 from ovsxen.sequence import Host
 
 ASK_EVERY_S = 5.0
+WRITE_EVERY_S = 10.0
 TICK_S = 1.0
 TICK_WITHOUT_PIDFD_S = 0.25
 OUT_OF_SIGHT = (-1, 0)
 
 
 class Told(NamedTuple):
-    """What the database said last."""
+    """What the database said last. `refused`: why it could not be written when that was last tried, or ""."""
 
     configured: Optional[Tuple[int, int]] = None
     lease: Optional[Lease] = None
+    refused: str = ""
+
+    @property
+    def is_behind(self) -> bool:
+        return self.configured is not None and self.configured[0] < self.configured[1]
 
 
 class Questions:
@@ -68,6 +74,7 @@ class Observer:
         self._boot_id = identity.read_boot_id(host.paths)
         self._report_due_s = 0.0
         self._hands_were_off = False
+        self._written_s = 0.0
         self._round_trip_s = clock.monotonic() + host.settings.round_trip_s
 
     def __enter__(self) -> "Observer":
@@ -118,7 +125,7 @@ class Observer:
             return Look(self.clock.monotonic(), Sign(OVSDB_SERVER), Sign(VSWITCHD), trouble=str(error))
         return Look(self.clock.monotonic(), server, vswitchd, hands_off=hands_off, late_s=late_s,
                     unfinished=not hands_off and self._is_unfinished(), configured=self.told.configured,
-                    lease=self.told.lease)
+                    lease=self.told.lease, refused=self.told.refused)
 
     def _is_unfinished(self) -> bool:
         """Somebody killed the last start or restart; looked up now and then, and after every one."""
@@ -154,7 +161,8 @@ class Observer:
         silent_since_s = questions.silent_since_s(now_s, self.host.settings.answer_timeout_s)
         return Sign(daemon.name, _key(target), silent_since_s,
                     0.0 if silent_since_s is None else process.read_cpu_s(target.pid),
-                    is_stopped=target.state == "T", is_traced=target.state == "t", is_lost=questions.is_lost)
+                    is_stopped=target.is_stopped and not target.is_traced, is_traced=target.is_traced,
+                    is_lost=questions.is_lost)
 
     def _ask(self, name: str, target: Process, questions: Questions, now_s: float) -> None:
         paths = self.host.paths
@@ -171,11 +179,15 @@ class Observer:
             self._failed(questions, now_s)
 
     def _questions(self, now_s: float) -> List[Dict[str, Any]]:
-        """How far ovs-vswitchd is; and now and then the whole way round: a new next_cfg, for it to catch up with."""
+        """How far ovs-vswitchd is; and now and then the whole way round: a new next_cfg, for it to catch up with.
+
+        Sooner where it is behind: on a full disk it cannot write how far it is, which only a write of our own shows.
+        """
         select = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["cur_cfg", "next_cfg",
                                                                                     "other_config"]}
-        if now_s < self._round_trip_s:
+        if now_s < self._round_trip_s and not (self.told.is_behind and now_s >= self._written_s + WRITE_EVERY_S):
             return [select]
+        self._written_s = now_s
         self._round_trip_s = now_s + self.host.settings.round_trip_s
         return [select, {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}]
 
@@ -186,7 +198,7 @@ class Observer:
             if answer is None:
                 return
             if name == OVSDB_SERVER:
-                self.told = _told(answer)
+                self.told = _told(answer, self.told.refused)
             questions.failing_since_s = None
         except (OSError, ValueError):
             self._failed(questions, now_s)
@@ -203,10 +215,13 @@ def _key(target: Optional[Process]) -> Tuple[int, int]:
     return (target.pid, target.start_ticks) if target else (0, 0)
 
 
-def _told(answer: Any) -> Told:
-    """Raises ValueError where the server has nothing to say about Open vSwitch."""
+def _told(answer: Any, refused: str) -> Told:
+    """`refused` holds until a write is tried again. Raises ValueError where the server has no Open_vSwitch row."""
     try:
         row = answer[0]["rows"][0]
-        return Told((int(row["cur_cfg"]), int(row["next_cfg"])), read_lease(dict(row["other_config"][1])))
+        if len(answer) > 1:
+            errors = [one for one in answer[1:] if one and "error" in one]
+            refused = str(errors[0].get("details") or errors[0]["error"]) if errors else ""
+        return Told((int(row["cur_cfg"]), int(row["next_cfg"])), read_lease(dict(row["other_config"][1])), refused)
     except (TypeError, KeyError, IndexError) as error:
         raise ValueError("no Open_vSwitch row in %s" % str(answer)[:80]) from error

@@ -41,7 +41,8 @@ def prepare_host(run: Run) -> Result:
         for path, mode in useful:
             _make_if_possible(run, path, mode)
         _label_and_own(run, missing)
-    _require_writable(run)
+    if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:  # a switch that is up has what it needs
+        require_writable(run)
     if missing:
         return Result(run.act(), "make directories", missing)
     return Result(Outcome.UNCHANGED, "programs and directories are there")
@@ -55,10 +56,8 @@ def _make_if_possible(run: Run, path: Path, mode: int) -> None:
         run.warn("%s cannot be made (%s): look at what lies there" % (path, error.strerror))
 
 
-def _require_writable(run: Run) -> None:
-    """What a start writes to can be written to. A switch that is up has what it needs."""
-    if daemons.find(run.paths, OVSDB_SERVER).state is State.RUNNING:
-        return
+def require_writable(run: Run) -> None:
+    """What a start of ovsdb-server writes to can be written to. Raises AdministratorError, NotPermitted."""
     for path in (run.paths.dbdir, run.paths.rundir):
         if path.is_dir() and not os.access(str(path), os.W_OK):
             read_only = os.statvfs(str(path)).f_flag & os.ST_RDONLY

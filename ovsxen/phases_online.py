@@ -6,7 +6,7 @@ Importing this module imports what the conversation needs. It is done while the 
 from typing import Optional
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
-from ovsxen.host import firewall, identity
+from ovsxen.host import firewall, identity, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, launch, ovsdb
@@ -20,6 +20,7 @@ from ovsxen.sequence import Configured, Result, Run
 
 SECONDS_PER_BRIDGE = 0.2
 SECURE = "secure"
+WAIT_SLICE_S = 0.5
 
 
 def configure(run: Run) -> Result:
@@ -36,8 +37,14 @@ def _configure(run: Run, wanted: Identity) -> Result:
         purged_before=run.paths.historic_booted_marker.exists(), always_purge=run.settings.delete_bridges))
     next_cfg = switch.row.next_cfg if switch.row else 0
     if planned.changes != ovsdb.Changes() and not run.dry_run:
-        with open_database(run) as connection:
-            next_cfg = ovsdb.apply(connection, switch, planned.changes, _answer_within_s(run, switch))
+        try:
+            with open_database(run) as connection:
+                next_cfg = ovsdb.apply(connection, switch, planned.changes, _answer_within_s(run, switch))
+        except AdministratorError as error:  # the disk: a switch that was prepared in this boot comes up all the same
+            if not planned.can_wait:
+                raise
+            run.configured = Configured(switch, (), next_cfg, is_written=False)
+            return Result(Outcome.DEGRADED, str(error))
     run.configured = Configured(switch, planned.purged, next_cfg)
     if planned.changes == ovsdb.Changes():
         return Result(Outcome.UNCHANGED, planned.why)
@@ -120,7 +127,8 @@ def start_vswitchd(run: Run) -> Result:
     started = daemons.start(run.paths, launch.vswitchd_argv(run.paths, run.settings),
                             run.settings.vswitchd_priority, within_s,
                             meanwhile=lambda: keep_generation(run))
-    wait_configured(run, started, _next_cfg(run), deadline.remaining_s())
+    if run.configured is None or run.configured.is_written:  # else it cannot write either that it has
+        wait_configured(run, started, _next_cfg(run), deadline.remaining_s())
     return Result(Outcome.DONE, "%s started and configured" % started.label)
 
 
@@ -141,7 +149,13 @@ def vswitchd_within_s(run: Run) -> float:
 def _wait_connected(run: Run, vswitchd: Daemon, within_s: float) -> None:
     """A vswitchd that lost its server tries again by itself, within 8 s."""
     server = daemons.find(run.paths, OVSDB_SERVER)
-    if not Deadline(within_s).wait_until(lambda: daemons.are_linked(server, vswitchd) is not False, every_s=0.05):
+
+    def are_linked() -> bool:
+        _require_alive(run, vswitchd)
+        _require_alive(run, server)
+        return daemons.are_linked(server, vswitchd) is not False
+
+    if not Deadline(within_s).wait_until(are_linked, every_s=0.05):
         raise NoAnswer("%s is not connected to %s" % (vswitchd.label, server.label),
                        "see %s, then run `ovsxen restart`" % run.paths.log(VSWITCHD))
 
@@ -151,11 +165,19 @@ def _next_cfg(run: Run) -> int:
 
 
 def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) -> None:
-    """Wait until ovs-vswitchd says that it has configured this. Raises NoAnswer."""
+    """Wait until ovs-vswitchd says that it has configured this. Raises NoAnswer, at once where it has ended."""
+    deadline = Deadline(within_s)
     with open_database(run) as connection:
-        if not ovsdb.wait_configured(connection, next_cfg, max(within_s, 0.1)):
-            raise NoAnswer("%s has not configured what the database says after %g s" % (vswitchd.label, within_s),
-                           "it goes on; see %s and `ovsxen status`" % run.paths.log(VSWITCHD))
+        while not ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S)):
+            _require_alive(run, vswitchd)
+            if deadline.has_passed():
+                raise NoAnswer("%s has not configured what the database says after %g s" % (vswitchd.label, within_s),
+                               "it goes on; see %s and `ovsxen status`" % run.paths.log(VSWITCHD))
+
+
+def _require_alive(run: Run, one: Daemon) -> None:
+    if one.process is not None and process.has_ended(one.process):
+        raise NoAnswer("%s ended meanwhile" % one.label, "see %s" % run.paths.log(one.name))
 
 
 def keep_generation(run: Run) -> None:

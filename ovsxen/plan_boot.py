@@ -36,11 +36,15 @@ class Moment(NamedTuple):
 
 
 class BootPlan(NamedTuple):
-    """The changes, the names of the bridges that they purge, and why these are purged or stay."""
+    """The changes, the names of the bridges that they purge, and why these are purged or stay.
+
+    They `can_wait` where the switch was prepared in this boot before: it is right to bring it up without them.
+    """
 
     changes: Changes
     purged: Tuple[str, ...]
     why: str
+    can_wait: bool
 
 
 def plan_boot(switch: Switch, identity: Identity, moment: Moment) -> BootPlan:
@@ -62,7 +66,8 @@ def plan_boot(switch: Switch, identity: Identity, moment: Moment) -> BootPlan:
         drop_other_config=lease.keys_in(row.other_config),
         purge=purge,
         acknowledge=moment.server_started or not moment.vswitchd_running)
-    return BootPlan(changes, switch.bridges if purge else (), why)
+    can_wait = not purge and not changes.drop_other_config and row.external_ids.get(BOOT_ID_KEY) == moment.boot_id
+    return BootPlan(changes, switch.bridges if purge else (), why, can_wait)
 
 
 def _decide_purge(switch: Switch, row: SwitchRow, moment: Moment) -> Tuple[bool, str]:

@@ -15,6 +15,9 @@ BACK_OFF_S = (1.0, 2.0, 4.0, 8.0)
 """Between a start and the next; the first comes at once."""
 
 LEASE_RETRY_S = 5.0
+LONGEST_LEASE_S = 3600.0
+"""A longer one is none of ours."""
+
 STOPPED_S = 3.0
 WAKES = 3
 LATE_S = 2.0
@@ -64,7 +67,7 @@ class Look(NamedTuple):
     `trouble`: why nothing could be seen, or ""; else the rest says nothing. `hands_off`: why nothing may be done, or
     "". `unfinished`: the last start or restart was killed. `late_s`: by how much this look came later than it was meant
     to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered. `lease`:
-    flow-restore-wait.
+    flow-restore-wait. `refused`: why the database cannot be written, or "".
     """
 
     now_s: float
@@ -76,6 +79,7 @@ class Look(NamedTuple):
     late_s: float = 0.0
     configured: Optional[Tuple[int, int]] = None
     lease: Optional[Lease] = None
+    refused: str = ""
 
 
 class Course(NamedTuple):
@@ -245,7 +249,7 @@ def _why_end_lease(memory: Memory, look: Look, limits: Limits) -> str:
     lease = look.lease
     if lease is None:
         return ""
-    if lease.until_s is None:
+    if lease.until_s is None or lease.until_s > look.now_s + LONGEST_LEASE_S:
         since_s = look.now_s if memory.leased_since_s is None else memory.leased_since_s
         too_long = look.now_s - since_s >= limits.foreign_lease_s
         return "another program has set it for %.0f s" % (look.now_s - since_s) if too_long else ""
@@ -271,7 +275,7 @@ def _why_hung(memory: Memory, look: Look, sign: Sign, limits: Limits) -> str:
             return "it has neither answered nor used the CPU for %.0f s" % idle_s
         if silent_s >= limits.busy_s:
             return "it has not answered for %.0f s, though it uses the CPU" % silent_s
-    elif sign.name == VSWITCHD and memory.behind_since_s is not None and look.server.silent_since_s is None:
+    elif sign.name == VSWITCHD and memory.behind_since_s is not None and look.server.answers and not look.refused:
         behind_s = look.now_s - memory.behind_since_s
         if behind_s >= limits.busy_s:
             return "it answers, but has not configured what the database says for %.0f s" % behind_s
@@ -296,6 +300,9 @@ def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]
         if sign.is_lost:
             problems.append("%s runs, but its pidfile or control socket is gone, so it cannot be watched: run `ovsxen "
                             "restart`" % sign.name)
+    if look.refused:
+        problems.append("ovsdb-server cannot write conf.db (%s), so nothing that is changed is kept or configured: "
+                        "make room on its disk, and see that it is writable" % look.refused)
     if look.lease is not None and look.lease.until_s is None:
         problems.append("another program has set other_config:flow-restore-wait, so new flows are held back: it is "
                         "cleared after %.0f s" % limits.foreign_lease_s)

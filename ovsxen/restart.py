@@ -11,13 +11,13 @@ from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 from ovsxen import phases_offline as offline
 from ovsxen import phases_online as online
 from ovsxen.boot import boot_sequence
-from ovsxen.errors import AdministratorError, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
 from ovsxen.gate import unless_disabled, why_disabled
 from ovsxen.host import clock, identity
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
 from ovsxen.lifecycle import stop
-from ovsxen.ovs import daemons, kept_flows, lease, ports
+from ovsxen.ovs import daemons, kept_flows, lease, ovsdb, ports
 from ovsxen.ovs.confdb import read_installed_schema
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.ovs.kept_flows import Kept
@@ -79,6 +79,7 @@ class Restart:
     def prepare_host(self, run: Run) -> Result:
         """What a start would refuse is refused while the old daemons run."""
         prepared = offline.prepare_host(run)
+        offline.require_writable(run)
         read_installed_schema(run.paths.schema)
         return prepared
 
@@ -92,8 +93,16 @@ class Restart:
                                          "run `ovsxen start`, then this again")
             return Result(Outcome.SKIPPED, "ovsdb-server does not run, so nobody knows the ports")
         within_s = run.settings.answer_timeout_s
-        with online.open_database(run) as connection:
-            self.before = ports.read_switching(connection, within_s)
+        try:
+            with online.open_database(run) as connection:
+                self.before = ports.read_switching(connection, within_s)
+                ovsdb.touch(connection, within_s)
+        except (NoAnswer, Refused) as error:
+            if self.keep_flows:
+                raise AdministratorError(
+                    "flows cannot be kept, because the database cannot be asked (%s)" % error.problem,
+                    "run `ovsxen restart` without --save-flows") from error
+            return Result(Outcome.DEGRADED, "interfaces may get other OpenFlow ports: %s" % error.problem)
         if not self.keep_flows:
             return Result(Outcome.UNCHANGED, "%d OpenFlow ports; flows are not kept" % len(self.before.ports))
         saved = kept_flows.save(run.paths, tuple(bridge.name for bridge in self.before.bridges), SAVE_WITHIN_S)

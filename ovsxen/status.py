@@ -9,7 +9,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from ovsxen.answer import UNFINISHED
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.dblog import Kind
-from ovsxen.ovs.lease import FLOW_RESTORE_WAIT
+from ovsxen.ovs.lease import FLOW_RESTORE_WAIT, read_lease
 from ovsxen.plan_boot import BOOT_ID_KEY
 from ovsxen.report import BAD, printable
 from ovsxen.watch_report import ENDED
@@ -88,6 +88,8 @@ def _daemon_problem(seen: Seen, one: SeenDaemon) -> str:
     if one.health is Health.DEAD:
         return "%s died: its pidfile %s is there and nobody holds it; run `ovsxen start`" % (
             name, seen.paths.pidfile(name))
+    if one.is_traced:
+        return "%s is held by a debugger, which is to be ended" % one.daemon.label
     if one.is_stopped:
         return "%s: `kill -CONT %d`, or `ovsxen restart`" % (one.why_hung, one.pid or 0)
     return "%s; see %s, then run `ovsxen restart`" % (one.why_hung, seen.paths.log(name))
@@ -109,7 +111,7 @@ def _switch_problems(seen: Seen) -> List[str]:
     if row is None or row.external_ids.get(BOOT_ID_KEY) != seen.boot_id:
         problems.append("the database was not prepared for this boot, last boot's bridges may be in it: "
                         "run `ovsxen start`")
-    if row is not None and FLOW_RESTORE_WAIT in row.other_config:
+    if row is not None and read_lease(row.other_config) is not None:
         problems.append("other_config:%s is set, so new flows are held back: run `ovsxen reload`" % FLOW_RESTORE_WAIT)
     if row is None or not row.external_ids.get("system-id"):
         problems.append("external_ids:system-id is not set, controllers do not know this host: put INSTALLATION_UUID "
@@ -127,6 +129,9 @@ def _database_problems(seen: Seen) -> List[str]:
     """The file on disk, held against what the server has open."""
     problems = ["%s: %s. Remove %s when you have dealt with it" % (recovery.when, recovery, note)
                 for note, recovery in seen.recoveries]
+    if seen.disk_is_full:
+        problems.append("the disk of %s is full, so no change is kept: make room in %s" % (
+            seen.conf_db, seen.conf_db.parent))
     in_memory = seen.server.health in (Health.RUNNING, Health.HUNG)
     if in_memory and seen.log.kind is Kind.ABSENT:
         problems.append("%s is gone from the disk: run %s now, which writes what ovsdb-server has in memory"

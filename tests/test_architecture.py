@@ -20,7 +20,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "watch_report": ("host",),
     "news": ("host", "report", "sequence", "watch_report"),
     "observe": ("errors", "gate", "host", "ovs", "plan_watch", "report", "sequence"),
-    "mend": ("boot", "host", "ovs", "report", "sequence"),
+    "mend": ("boot", "errors", "host", "ovs", "report", "sequence"),
     "supervise": ("boot", "errors", "gate", "host", "lifecycle", "mend", "news", "observe", "ovs", "plan_watch",
                   "report", "sequence", "watch_report"),
     "gate": ("host", "report", "sequence"),

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List
 import pytest
 
 from ovsxen.host import proc, process
-from ovsxen.host.clock import Deadline
+from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from tests.conftest import SandboxHost
@@ -161,7 +161,7 @@ def test_sighup_begins_anew_in_the_same_process_and_takes_up_settings(watched: S
 
 def test_a_lease_whose_restart_is_gone_ends_at_once(watched: SandboxHost) -> None:
     watched.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:flow-restore-wait=true",
-                  "other_config:ovsxen-flow-restore-until=99999999")
+                  "other_config:ovsxen-flow-restore-until=%f" % (MACHINE_CLOCK.monotonic() + 600.0))
     assert eventually(lambda: watched.column("other_config") == "{}")
 
 

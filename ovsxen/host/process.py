@@ -30,6 +30,11 @@ class Process(NamedTuple):
         return self.state in "tT"
 
     @property
+    def is_traced(self) -> bool:
+        """It is a debugger that has stopped it."""
+        return self.state == "t"
+
+    @property
     def label(self) -> str:
         return "%s (pid %d%s)" % (self.name, self.pid, ", stopped by a signal" if self.is_stopped else "")
 
@@ -171,6 +176,17 @@ def read_command_line(pid: int) -> Tuple[str, ...]:
         return tuple(Path("/proc/%d/cmdline" % pid).read_bytes().decode("utf-8", "surrogateescape").split("\0"))
     except OSError:
         return ()
+
+
+def sees_same_directory(pid: int, directory: Path) -> bool:
+    """By this name the process reaches the directory that we do: one in a container may have its own of that name.
+
+    Also where that is not to be known, such as for a directory that is gone.
+    """
+    try:
+        return os.path.samestat(os.stat("/proc/%d/root%s" % (pid, directory)), os.stat(str(directory)))
+    except OSError:
+        return True
 
 
 def has_ended(process: Process) -> bool:

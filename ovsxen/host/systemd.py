@@ -7,6 +7,8 @@ then still heard. Other programs must not inherit it.
 """
 
 import os
+import select
+import socket
 from typing import Callable, Mapping, NamedTuple, Optional
 
 from ovsxen.errors import AdministratorError, NotInstalled
@@ -17,6 +19,7 @@ WATCHDOG_PID = "WATCHDOG_PID"
 OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
 """Variables that are meant for the service itself and no other program that it starts."""
 
+READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
 STATUS_CHARACTERS = 500
 """In UTF-8 at most half of what systemd reads of one message (NOTIFY_BUFFER_MAX in its pid1, 252)."""
@@ -25,14 +28,16 @@ STATUS_CHARACTERS = 500
 class Notifier(NamedTuple):
     """What systemd is told of this service. Without a systemd that listens, nothing is said and all is well.
 
-    What cannot be told is logged, no more: the switch does not depend on it.
+    What cannot be told is logged, no more: the switch does not depend on it. Nor does it wait for a systemd that hears
+    nothing, as while the host is frozen; but for a while with what must be heard.
     """
 
     send: Optional[Callable[[str], object]] = None
+    address: str = ""
 
     def ready(self, status: str) -> None:
         """The switch is configured: the unit is active, and what is ordered after it starts; or a reload is done."""
-        self._tell("READY=1", _status(status))
+        self._tell("READY=1", _status(status), within_s=READY_WITHIN_S)
 
     def status(self, text: str) -> None:
         """What `systemctl status` shows, on one line."""
@@ -54,8 +59,8 @@ class Notifier(NamedTuple):
         """The service is about to end of its own accord."""
         self._tell("STOPPING=1", _status(status))
 
-    def _tell(self, *assignments: str) -> None:
-        if self.send is None:
+    def _tell(self, *assignments: str, within_s: float = 0.0) -> None:
+        if self.send is None or not takes_datagram(self.address, within_s):
             return
         try:
             self.send("\n".join(assignments))
@@ -78,7 +83,21 @@ def open_notifier() -> Notifier:
     except ImportError as error:
         raise NotInstalled("systemd waits to hear from this service, and Python's package for that cannot be used (%s)"
                            % error, "install systemd-python, from PyPI or as python3-systemd") from error
-    return Notifier(daemon.notify)
+    return Notifier(daemon.notify, os.environ[NOTIFY_SOCKET])
+
+
+def takes_datagram(address: str, within_s: float) -> bool:
+    """Whoever listens there has room for another message, now or in that time. So has one that cannot be connected to:
+    then sending fails at once.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.connect("\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            return True
+        poller = select.poll()
+        poller.register(tried, select.POLLOUT)
+        return bool(poller.poll(within_s * 1000))
 
 
 def beat_s(environ: Mapping[str, str], pid: int) -> Optional[float]:

@@ -108,6 +108,8 @@ def require_pidfile(paths: Paths, daemon: Daemon) -> None:
 
 def _is_of_host(paths: Paths, one: process.Process) -> bool:
     """Its command line names this host's run directory, under any of its names."""
+    if not process.sees_same_directory(one.pid, paths.rundir):
+        return False
     words = process.read_command_line(one.pid)
     pidfiles = [word.partition("=")[2] for word in words if word.startswith("--pidfile=")]
     if not pidfiles:

@@ -117,6 +117,11 @@ def commit(connection: Connection, operations: List[Dict[str, Any]], within_s: f
     return int(results[-2]["rows"][0]["next_cfg"])
 
 
+def touch(connection: Connection, within_s: float) -> None:
+    """Write something durably that changes nothing but next_cfg. Raises AdministratorError where the disk refuses."""
+    commit(connection, [_operation("mutate", mutations=[["next_cfg", "+=", 1]])], within_s)
+
+
 def wait_configured(connection: Connection, next_cfg: int, within_s: float) -> bool:
     """Wait, in the server, until vswitchd says that it has configured generation `next_cfg`; tells whether it did."""
     wait = _wait(int(within_s * 1000), [], [], where=[["cur_cfg", "<", next_cfg]])

@@ -50,6 +50,8 @@ class Probe:
                 raise ValueError("more than %d bytes" % ANSWER_BYTES)
             try:
                 reply = json.loads(self._received.decode())
+            except RecursionError as error:
+                raise ValueError("nested too deep") from error
             except ValueError:
                 continue  # not whole yet
             if not isinstance(reply, dict) or reply.get("result") is None:
