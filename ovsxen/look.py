@@ -27,7 +27,7 @@ from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
 from ovsxen.watch_report import WatchReport, read_watch_report
 
-RECORD_BYTES = 4096
+SMALL_BYTES = 4096
 
 
 class Health(Enum):
@@ -87,6 +87,7 @@ class Watch(NamedTuple):
     process: Optional[Process] = None
     report: Optional[WatchReport] = None
     is_stale: bool = False
+    has_room: bool = True
 
 
 class Seen(NamedTuple):
@@ -128,7 +129,7 @@ def look(host: Host) -> Seen:
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
-        watch=_look_at_watch(paths, boot_id), disk_is_full=_is_full(conf_db),
+        watch=_look_at_watch(paths, boot_id), disk_is_full=_is_full(conf_db.parent),
         interfaces_kept=paths.kept_interfaces.exists(),
         ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
@@ -154,7 +155,7 @@ def _look_at_watch(paths: Paths, boot_id: str) -> Watch:
     report = read_watch_report(paths.watch_report, boot_id)
     now = detach.find_holder(paths.daemon_pidfile)
     return Watch(now, report, report is not None and now is not None and report.pid == now.pid
-                 and report.is_stale(MACHINE_CLOCK.monotonic()))
+                 and report.is_stale(MACHINE_CLOCK.monotonic()), not _is_full(paths.rundir))
 
 
 def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwitch:
@@ -184,13 +185,13 @@ def _check(conf_db: Path, server: SeenDaemon) -> Log:
     return log
 
 
-def _is_full(conf_db: Path) -> bool:
-    """Not even a small record has room on the disk of conf.db."""
+def _is_full(directory: Path) -> bool:
+    """Not even something small can be written there."""
     try:
-        disk = os.statvfs(str(conf_db.parent))
+        disk = os.statvfs(str(directory))
     except OSError:
         return False
-    return disk.f_bfree * disk.f_frsize < RECORD_BYTES
+    return disk.f_bfree * disk.f_frsize < SMALL_BYTES
 
 
 def _has_open(server: SeenDaemon, conf_db: Path) -> bool:

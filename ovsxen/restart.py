@@ -17,9 +17,10 @@ from ovsxen.host import clock, identity
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
 from ovsxen.lifecycle import stop
-from ovsxen.ovs import daemons, kept_flows, lease, ovsdb, ports
+from ovsxen.ovs import confdb, daemons, dblog, dbtool, kept_flows, lease, ovsdb, ports
 from ovsxen.ovs.confdb import read_installed_schema
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.kept_flows import Kept
 from ovsxen.ovs.ports import Switching
 from ovsxen.report import Outcome, Phase
@@ -54,7 +55,8 @@ class Restart:
         """What must go well before anything is stopped."""
         yield Step("host", self.prepare_host)
         yield Step("module", offline.load_module, needs=("host",))
-        yield Step("save", self.save, needs=("host", "module"))
+        yield Step("disk", _write_database, needs=("host",))
+        yield Step("save", self.save, needs=("host", "module", "disk"))
 
     def sequence(self) -> Iterator[Step]:
         """The restart itself: a boot, with the stops and what is carried over them put in."""
@@ -85,7 +87,8 @@ class Restart:
 
     def save(self, run: Run) -> Result:
         """Which ports the interfaces have, and the flows of every bridge that would not get them back by itself."""
-        if daemons.find_anywhere(run.paths, VSWITCHD).state is not State.RUNNING:
+        vswitchd = daemons.find_anywhere(run.paths, VSWITCHD)
+        if vswitchd.state is not State.RUNNING:
             return Result(Outcome.SKIPPED, "ovs-vswitchd does not run, so there is nothing to keep")
         if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
             if self.keep_flows:
@@ -105,6 +108,9 @@ class Restart:
             return Result(Outcome.DEGRADED, "interfaces may get other OpenFlow ports: %s" % error.problem)
         if not self.keep_flows:
             return Result(Outcome.UNCHANGED, "%d OpenFlow ports; flows are not kept" % len(self.before.ports))
+        if vswitchd.process is not None and vswitchd.process.is_stopped:
+            raise AdministratorError("flows cannot be saved from %s" % vswitchd.process.label,
+                                     "run `kill -CONT %d`, then this again" % vswitchd.process.pid)
         saved = kept_flows.save(run.paths, tuple(bridge.name for bridge in self.before.bridges), SAVE_WITHIN_S)
         self.kept = tuple(
             kept for kept, bridge in zip(saved, self.before.bridges)
@@ -227,6 +233,24 @@ def run_job(host: Host, warn: Warn, job: Job) -> Iterator[Phase]:
             yield from record(run, run_steps(run, job.sequence))
         finally:
             job.release(run)
+
+
+def _write_database(run: Run) -> Result:
+    """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone."""
+    server = daemons.find(run.paths, OVSDB_SERVER)
+    if server.state is not State.RUNNING:
+        return Result(Outcome.SKIPPED, "ovsdb-server does not run")
+    path = confdb.real_path(run.paths.conf_db)
+    log = dblog.check(path, dbtool.DATABASE)
+    if log.kind is Kind.GOOD:
+        return Result(Outcome.UNCHANGED, "%s is whole" % path)
+    try:
+        daemons.ask(run.paths, server, "ovsdb-server/compact", (),
+                    run.settings.answer_timeout_s + dbtool.allowance_s(log.size_bytes))
+    except (NoAnswer, Refused) as error:
+        return Result(Outcome.DEGRADED, "%s is %s, and ovsdb-server does not write it anew: %s" % (
+            path, log.kind.value, error))
+    return Result(Outcome.DONE, "%s was %s: ovsdb-server has written it anew" % (path, log.kind.value))
 
 
 def _stopped(stopped: daemons.Stopped) -> Result:

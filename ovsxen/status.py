@@ -168,6 +168,9 @@ def _watch_problems(seen: Seen) -> List[str]:
             report.pid, START_WATCH)]
     if watching.is_stopped:
         return ["%s does not watch the switch: run `kill -CONT %d`" % (watching.label, watching.pid)]
+    if seen.watch.is_stale and not seen.watch.has_room:
+        return ["%s has no room for what %s says of the switch: make room there" % (
+            seen.paths.rundir, watching.label)]
     if seen.watch.is_stale:
         return ["%s has written nothing for a while, it hangs and does not watch the switch: kill it with SIGKILL, "
                 "which leaves the switch alone, and run `%s" % (watching.label, START_WATCH)]

@@ -13,8 +13,13 @@ INTERRUPTIONS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 def uninterrupted() -> Iterator[None]:
     """Go on to the end, whatever is typed, and though the terminal is lost: it may hang on the very switch.
 
-    A handler and not SIG_IGN, which the daemons that are started within would inherit.
+    A handler and not SIG_IGN, which the daemons that are started within would inherit. And a process group of our own,
+    because what is started is for a moment in ours and has no handler: a ^C would end it.
     """
+    try:
+        os.setpgid(0, 0)
+    except OSError:
+        pass  # the leader of a session, whose group is its own
     before = [(number, signal.signal(number, lambda *_: None)) for number in INTERRUPTIONS]
     try:
         yield

@@ -27,6 +27,9 @@ KILL_PATIENCE_S = (1, 1, 1, 2, 10, 15, 30)
 """How long ovs-lib waits on each rung of its ladder (utilities/ovs-lib.in, stop_daemon, 2.17): a SIGKILLed daemon of a
 busy host may take a minute to go (openvswitch 89bc5283b)."""
 
+DIED_OF_INTERRUPTION = (-signal.SIGHUP, -signal.SIGINT, -signal.SIGTERM)
+"""A ^C or a lost terminal, met in the moment before what was started had a session of its own."""
+
 VERSION_WITHIN_S = 10.0
 STOP_ROUNDS = 2
 MONITOR_WITHIN_S = 0.5
@@ -131,7 +134,16 @@ def start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
     Should another process have won the race to its pidfile, that one is the daemon. Raises NoAnswer when it is not
     ready in time (it goes on), AdministratorError with its own words when it failed.
     """
-    name, log_began = argv[0], log_size(paths, argv[0])
+    log_began = log_size(paths, argv[0])
+    finished = _start(paths, argv, priority, within_s, meanwhile)
+    if finished.returncode in DIED_OF_INTERRUPTION and find(paths, argv[0]).state is not State.RUNNING:
+        finished = _start(paths, argv, priority, within_s, None)
+    return _require_started(paths, argv[0], finished, log_began)
+
+
+def _start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
+           meanwhile: Optional[Callable[[], None]]) -> proc.Finished:
+    name = argv[0]
     cwd = paths.daemon_cwd if paths.daemon_cwd.is_dir() else paths.rundir
     with proc.at_priority(priority):
         starting = proc.Child(argv, environment(paths), cwd=cwd)
@@ -144,6 +156,10 @@ def start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
     except NoAnswer as error:
         raise NoAnswer("%s was not ready within %g s" % (find(paths, name).label, within_s),
                        "see %s; if it hangs, run `ovsxen restart`" % paths.log(name)) from error
+    return finished
+
+
+def _require_started(paths: Paths, name: str, finished: proc.Finished, log_began: int) -> Daemon:
     daemon = find(paths, name)
     if daemon.state is not State.RUNNING:
         if finished.returncode == 0:
