@@ -17,7 +17,7 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.lease import Lease, read_lease
 from ovsxen.ovs.probe import Probe
 from ovsxen.plan_watch import Look, Sign
-from ovsxen.report import read_report
+from ovsxen.report import Outcome, read_report
 from ovsxen.sequence import Host
 
 ASK_EVERY_S = 5.0
@@ -128,13 +128,14 @@ class Observer:
                     lease=self.told.lease, refused=self.told.refused)
 
     def _is_unfinished(self) -> bool:
-        """Somebody killed the last start or restart; looked up now and then, and after every one."""
+        """The last start or restart was killed, or failed; looked up now and then, and after every one."""
         now_s = self.clock.monotonic()
         if now_s < self._report_due_s:
             return False
         self._report_due_s = now_s + ASK_EVERY_S
         report = read_report(self.host.paths.boot_report, self._boot_id)
-        return report is not None and not report.finished
+        return report is not None and not (report.finished and all(
+            phase.outcome is not Outcome.FAILED for phase in report.phases))
 
     def _why_hands_off(self) -> str:
         if process.is_locked(self.host.paths.turn):

@@ -176,8 +176,11 @@ def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) 
 
 
 def _require_alive(run: Run, one: Daemon) -> None:
+    now = process.read_process(one.process.pid) if one.process else None
     if one.process is not None and process.has_ended(one.process):
         raise NoAnswer("%s ended meanwhile" % one.label, "see %s" % run.paths.log(one.name))
+    if now is not None and now.is_stopped:
+        raise NoAnswer("%s does not answer" % now.label, "`kill -CONT %d`" % now.pid)
 
 
 def keep_generation(run: Run) -> None:

@@ -164,9 +164,10 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         why = _why_hung(memory, look, sign, limits)
         if why and may_start(course, look.now_s, limits):
             return Decision(memory, Act.REPLACE, (sign.name,), why)
-    if look.unfinished and _is_due(memory.finished_s, look.now_s, limits.rest_s):
+    both_answer = look.server.answers and look.vswitchd.answers
+    if look.unfinished and both_answer and _is_due(memory.finished_s, look.now_s, limits.rest_s):
         return Decision(memory._replace(finished_s=look.now_s), Act.FINISH, (),
-                        "the last start or restart was killed before its end")
+                        "the last start or restart was killed before its end, or failed")
     return Decision(memory, Act.WAIT)
 
 

@@ -17,7 +17,7 @@ from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.news import Log, News, log_to_syslog
-from ovsxen.observe import Observer
+from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.plan_watch import (
@@ -87,6 +87,28 @@ class Supervisor:
             if self.wakeup.came() & STOPS:
                 break
         return code
+
+    def mend_silent(self) -> bool:
+        """A start fails where what runs does not answer. Mend that as the watch would; tells whether it did.
+
+        Else each instance would fail like the one before it, and nobody would mend anything.
+        """
+        limits = _limits(self.host)
+        certain, end = Deadline(self.host.settings.answer_timeout_s + TICK_S), Deadline(limits.hang_s + limits.busy_s)
+        with Observer(self.host) as observer:
+            while not (end.has_passed() or self.wakeup.came()):
+                look = observer.look()
+                decision = decide(self.memory, look, limits)
+                if decision.act in (Act.WAKE, Act.REPLACE):
+                    self.memory = decision.memory
+                    self._act(decision)
+                    return True
+                if decision.act is Act.WAIT:
+                    self.memory = decision.memory
+                if certain.has_passed() and all(sign.answers for sign in (look.server, look.vswitchd) if sign.runs):
+                    return False
+                self.wakeup.wait(observer.descriptors(), observer.tick_s)
+        return False
 
     def _allow_time(self) -> None:
         """Ask systemd for what a phase may take: a large database is checked, copied, compacted, converted and read."""
@@ -244,6 +266,8 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
     if not in_background:
         supervisor.rest()
     code = supervisor.boot()
+    if code == EXIT_FAILED and not in_background and why_disabled(news.paths) is None and supervisor.mend_silent():
+        code = supervisor.boot()
     if why_disabled(news.paths) is not None:
         supervisor.pidfile.remove()
         news.notifier.ready("Open vSwitch is disabled by network.conf: nothing to watch")

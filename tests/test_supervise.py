@@ -324,6 +324,34 @@ def test_a_daemon_in_the_background_goes_on_trying_after_a_boot_that_failed(host
     assert eventually(lambda: is_well(host)), host.status()
 
 
+@pytest.mark.parametrize("name", BOTH)
+def test_a_daemon_that_begins_while_the_switch_is_silent_mends_it(
+        host: SandboxHost, systemd: Systemd, unit: Unit, name: str) -> None:
+    host.settings(*IMPATIENT)
+    host.start()
+    host.signal(name, signal.SIGSTOP)
+    unit()
+    assert eventually(lambda: systemd.hears("READY=1"))
+    assert is_well(host)
+
+
+def test_the_death_of_one_is_seen_while_the_other_is_mended(watched: SandboxHost) -> None:
+    before = pids(watched)
+    watched.signal(OVSDB_SERVER, signal.SIGKILL)
+    assert eventually(lambda: has_new(watched, OVSDB_SERVER, before[OVSDB_SERVER]))
+    watched.signal(VSWITCHD, signal.SIGKILL)
+    assert eventually(lambda: has_new(watched, VSWITCHD, before[VSWITCHD]), within_s=10)
+
+
+def test_what_could_not_be_asserted_is_asserted_again_and_status_is_well(host: SandboxHost) -> None:
+    watch(host, "OVSXEN_START_TIMEOUT=1", "OVSXEN_ANSWER_TIMEOUT=1", "OVSXEN_RESTART_WINDOW=1", "OVSXEN_REST=1")
+    before = pids(host)
+    host.signal(OVSDB_SERVER, signal.SIGKILL)
+    assert eventually(lambda: has_new(host, OVSDB_SERVER, before[OVSDB_SERVER]))
+    host.signal(VSWITCHD, signal.SIGSTOP)
+    assert eventually(lambda: is_well(host)), host.status()
+
+
 @pytest.mark.parametrize("phase", ["save", "stop server", "ovsdb-server", "configuration", "stop vswitchd",
                                    "ovs-vswitchd", "flows", "forwarding"])
 def test_a_restart_that_is_killed_comes_to_a_good_end_by_itself(watched: SandboxHost, phase: str) -> None:
