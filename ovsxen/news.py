@@ -23,7 +23,6 @@ from ovsxen.watch_report import (
     write_watch_report,
 )
 
-SYSLOG = "/dev/log"
 WELL = "watching the switch"
 
 
@@ -36,16 +35,11 @@ class Log(NamedTuple):
 
 
 def log_to_syslog() -> Log:
-    """For a daemon in the background, which has no terminal and no journal that listens."""
-    import syslog
+    """For a daemon in the background."""
+    from ovsxen.host.syslog import open_syslog  # systemd's own has the journal
 
-    syslog.openlog("ovsxen", syslog.LOG_PID, syslog.LOG_DAEMON)
-
-    def say(text: str, priority: int = syslog.LOG_INFO) -> None:
-        if systemd.takes_datagram(SYSLOG, 0.0):
-            syslog.syslog(priority, text)
-
-    return Log(lambda phase: say(phase.as_text()), say, lambda text: say(text, syslog.LOG_WARNING))
+    to = open_syslog("ovsxen")
+    return Log(lambda phase: to.say(phase.as_text()), to.say, to.warn)
 
 
 class News:

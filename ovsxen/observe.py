@@ -5,17 +5,16 @@ when it has come. plan_watch.py decides what it means.
 """
 
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 from ovsxen.errors import OvsxenError
 from ovsxen.gate import why_disabled
 from ovsxen.host import identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Clock
 from ovsxen.host.process import Process
-from ovsxen.ovs import daemons, dbtool
+from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
-from ovsxen.ovs.lease import Lease, read_lease
-from ovsxen.ovs.probe import Probe
+from ovsxen.ovs.probe import Probe, Told, ask_configuration, ask_version, parse_told
 from ovsxen.plan_watch import Look, Sign
 from ovsxen.report import Outcome, read_report
 from ovsxen.sequence import Host
@@ -25,18 +24,6 @@ WRITE_EVERY_S = 10.0
 TICK_S = 1.0
 TICK_WITHOUT_PIDFD_S = 0.25
 OUT_OF_SIGHT = (-1, 0)
-
-
-class Told(NamedTuple):
-    """What the database said last. `refused`: why it could not be written when that was last tried, or ""."""
-
-    configured: Optional[Tuple[int, int]] = None
-    lease: Optional[Lease] = None
-    refused: str = ""
-
-    @property
-    def is_behind(self) -> bool:
-        return self.configured is not None and self.configured[0] < self.configured[1]
 
 
 class Questions:
@@ -170,27 +157,24 @@ class Observer:
         questions.next_s = now_s + ASK_EVERY_S
         try:
             if name == VSWITCHD:
-                questions.probe = Probe(paths.control_socket(name, target.pid), "version", [], now_s)
+                questions.probe = ask_version(paths.control_socket(name, target.pid), now_s)
             else:
-                questions.probe = Probe(paths.db_sock, "transact", [dbtool.DATABASE] + self._questions(now_s), now_s)
+                questions.probe = ask_configuration(paths.db_sock, now_s, write=self._is_write_due(now_s))
             questions.is_lost = False
         except FileNotFoundError:
             questions.is_lost = True
         except OSError:
             self._failed(questions, now_s)
 
-    def _questions(self, now_s: float) -> List[Dict[str, Any]]:
-        """How far ovs-vswitchd is; and now and then the whole way round: a new next_cfg, for it to catch up with.
-
-        Sooner where it is behind: on a full disk it cannot write how far it is, which only a write of our own shows.
+    def _is_write_due(self, now_s: float) -> bool:
+        """Now and then the configuration is to go the whole way round; sooner where ovs-vswitchd is behind: on a full
+        disk it cannot write how far it is, which only a write of our own shows.
         """
-        select = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["cur_cfg", "next_cfg",
-                                                                                    "other_config"]}
         if now_s < self._round_trip_s and not (self.told.is_behind and now_s >= self._written_s + WRITE_EVERY_S):
-            return [select]
+            return False
         self._written_s = now_s
         self._round_trip_s = now_s + self.host.settings.round_trip_s
-        return [select, {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}]
+        return True
 
     def _take_answer(self, name: str, questions: Questions, now_s: float) -> None:
         assert questions.probe is not None
@@ -199,7 +183,7 @@ class Observer:
             if answer is None:
                 return
             if name == OVSDB_SERVER:
-                self.told = _told(answer, self.told.refused)
+                self.told = parse_told(answer, self.told)
             questions.failing_since_s = None
         except (OSError, ValueError):
             self._failed(questions, now_s)
@@ -214,15 +198,3 @@ class Observer:
 
 def _key(target: Optional[Process]) -> Tuple[int, int]:
     return (target.pid, target.start_ticks) if target else (0, 0)
-
-
-def _told(answer: Any, refused: str) -> Told:
-    """`refused` holds until a write is tried again. Raises ValueError where the server has no Open_vSwitch row."""
-    try:
-        row = answer[0]["rows"][0]
-        if len(answer) > 1:
-            errors = [one for one in answer[1:] if one and "error" in one]
-            refused = str(errors[0].get("details") or errors[0]["error"]) if errors else ""
-        return Told((int(row["cur_cfg"]), int(row["next_cfg"])), read_lease(dict(row["other_config"][1])), refused)
-    except (TypeError, KeyError, IndexError) as error:
-        raise ValueError("no Open_vSwitch row in %s" % str(answer)[:80]) from error

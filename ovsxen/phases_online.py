@@ -205,7 +205,7 @@ def guard_management(run: Run) -> Result:
     """The flows that carry this host's management traffic over a secure bridge, which ended with ovs-vswitchd."""
     if not run.paths.guard.exists():
         return Result(Outcome.SKIPPED, "no bridge needs flows of ours")
-    from ovsxen.ovs import flows, guard, ports, tables  # few hosts are secure
+    from ovsxen.ovs import flows, guard, switching, tables  # few hosts are secure
 
     remembered, within_s = guard.read_guard(run.paths), run.settings.answer_timeout_s
     if remembered is None:
@@ -213,7 +213,7 @@ def guard_management(run: Run) -> Result:
     if run.dry_run:
         return Result(Outcome.WOULD, "see that bridge %s has its management flows" % remembered.bridge)
     with open_database(run) as connection:
-        bridges = {one.name: one for one in ports.read_switching(connection, within_s).bridges}
+        bridges = {one.name: one for one in switching.read_switching(connection, within_s).bridges}
         names = tuple(name for name, _ in remembered.ports)
         there = tuple((one.name, one.ofport) for one in tables.read_interfaces(connection, names, within_s))
     bridge = bridges.get(remembered.bridge)

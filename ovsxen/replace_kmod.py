@@ -13,7 +13,7 @@ from ovsxen.gate import unless_disabled
 from ovsxen.host import ha, identity, interfaces, kept_interfaces, kmod, modprobe, proc, process, systemd
 from ovsxen.host.interfaces import KeptInterfaces
 from ovsxen.host.modprobe import ModuleRefused, ModuleStays, Parameters
-from ovsxen.ovs import daemons, datapaths, ovsdb
+from ovsxen.ovs import daemons, datapaths, switching
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.phases_online import open_database
 from ovsxen.report import Outcome, Phase
@@ -126,22 +126,14 @@ def keep_interfaces(run: Run) -> Result:
     before = kept_interfaces.restore(run.paths)
     for problem in before.problems:
         run.warn("not put back after a run that was killed: %s" % problem)
-    kept = interfaces.keep(_read_internal_ports(run))
+    with open_database(run) as connection:
+        names = switching.read_internal_ports(connection, run.settings.answer_timeout_s)
+    kept = interfaces.keep(names)
     kept_interfaces.write(run.paths, KeptInterfaces(
         kept.interfaces + before.left.interfaces, kept.routes + before.left.routes))
     return Result(Outcome.UNCHANGED, "%d interfaces with %d addresses, %d routes" % (
         len(kept.interfaces), sum(len(one.addresses) for one in kept.interfaces), len(kept.routes)),
         tuple(one.name for one in kept.interfaces))
-
-
-def _read_internal_ports(run: Run) -> Tuple[str, ...]:
-    """Every interface that a datapath has of its own: those of the bridges, and those of type internal."""
-    with open_database(run) as connection:
-        results = ovsdb.transact(connection, [
-            {"op": "select", "table": "Bridge", "where": [], "columns": ["name"]},
-            {"op": "select", "table": "Interface", "where": [["type", "==", "internal"]], "columns": ["name"]}],
-            run.settings.answer_timeout_s)
-    return tuple(sorted({str(row["name"]) for result in results for row in result["rows"]}))
 
 
 def delete_datapaths(run: Run) -> Result:

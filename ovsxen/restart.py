@@ -17,12 +17,12 @@ from ovsxen.host import clock, identity
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
 from ovsxen.lifecycle import stop
-from ovsxen.ovs import confdb, daemons, dblog, dbtool, kept_flows, lease, ovsdb, ports
+from ovsxen.ovs import confdb, daemons, dblog, dbtool, kept_flows, lease, ovsdb, switching
 from ovsxen.ovs.confdb import read_installed_schema
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.kept_flows import Kept
-from ovsxen.ovs.ports import Switching
+from ovsxen.ovs.switching import Switching
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Result, Run, Step, Warn, record, run_steps, take_turn
 
@@ -98,7 +98,7 @@ class Restart:
         within_s = run.settings.answer_timeout_s
         try:
             with online.open_database(run) as connection:
-                self.before = ports.read_switching(connection, within_s)
+                self.before = switching.read_switching(connection, within_s)
                 ovsdb.touch(connection, within_s)
         except (NoAnswer, Refused) as error:
             if self.keep_flows:
@@ -130,7 +130,7 @@ class Restart:
     def carry_ports(self, run: Run) -> Result:
         """A server that was started anew has forgotten them."""
         with online.open_database(run) as connection:
-            ports.write_ports(connection, self.before.ports, run.settings.answer_timeout_s)
+            switching.write_ports(connection, self.before.ports, run.settings.answer_timeout_s)
         return Result(Outcome.UNCHANGED, "%d interfaces keep their OpenFlow ports" % len(self.before.ports))
 
     def stop_vswitchd(self, run: Run) -> Result:

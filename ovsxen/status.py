@@ -15,7 +15,7 @@ from ovsxen.report import BAD, printable
 from ovsxen.watch_report import ENDED
 
 SCHEMA = 1
-START_WATCH = "systemctl start openvswitch` (without systemd `ovsxen daemon --detach`)"
+START_WATCH = "`systemctl start openvswitch` (without systemd `ovsxen daemon --detach`)"
 COMPACT = "`ovs-appctl -t ovsdb-server ovsdb-server/compact`"
 
 
@@ -164,7 +164,7 @@ def _watch_problems(seen: Seen) -> List[str]:
     if watching is None:
         if report is None or report.doing == ENDED or _is_off_on_purpose(seen):
             return []
-        return ["the ovsxen daemon (pid %d) is gone, so nobody starts again what dies: run `%s" % (
+        return ["the ovsxen daemon (pid %d) is gone, so nobody starts again what dies: run %s" % (
             report.pid, START_WATCH)]
     if watching.is_stopped:
         return ["%s does not watch the switch: run `kill -CONT %d`" % (watching.label, watching.pid)]
@@ -173,7 +173,7 @@ def _watch_problems(seen: Seen) -> List[str]:
             seen.paths.rundir, watching.label)]
     if seen.watch.is_stale:
         return ["%s has written nothing for a while, it hangs and does not watch the switch: kill it with SIGKILL, "
-                "which leaves the switch alone, and run `%s" % (watching.label, START_WATCH)]
+                "which leaves the switch alone, and run %s" % (watching.label, START_WATCH)]
     return list(report.problems) if report is not None and report.pid == watching.pid else []
 
 

@@ -16,7 +16,7 @@ from ovsxen.host.detach import Pidfile
 from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
-from ovsxen.news import Log, News, log_to_syslog
+from ovsxen.news import WELL, Log, News, log_to_syslog
 from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
@@ -37,7 +37,8 @@ from ovsxen.sequence import Host, explain, refused_by_system
 from ovsxen.watch_report import BUSY
 
 STOPS = frozenset((signal.SIGTERM, signal.SIGINT))
-CONVERSION_STEPS = 3
+DATABASE_STEPS = 5
+"""A large database is checked, copied, compacted, converted and read."""
 
 
 class Ended(NamedTuple):
@@ -111,13 +112,13 @@ class Supervisor:
         return False
 
     def _allow_time(self) -> None:
-        """Ask systemd for what a phase may take: a large database is checked, copied, compacted, converted and read."""
+        """Ask systemd for what a phase may take."""
         try:
             size_bytes = self.host.paths.conf_db.stat().st_size
         except OSError:
             size_bytes = 0
         self.news.notifier.extend(2 * self.host.settings.start_timeout_s
-                                  + CONVERSION_STEPS * dbtool.allowance_s(size_bytes))
+                                  + DATABASE_STEPS * dbtool.allowance_s(size_bytes))
 
     def watch(self) -> bool:
         """Look, decide, act, wait; until a signal says otherwise. False where another one is the daemon by now."""
@@ -288,7 +289,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
 
 def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
     news, wakeup = supervisor.news, supervisor.wakeup
-    news.notifier.ready("watching the switch")
+    news.notifier.ready(WELL)
     if not supervisor.watch():
         news.log.warn("another ovsxen daemon watches the switch by now: this one ends, and leaves it alone")
         return Ended(EXIT_FAILED)

@@ -56,7 +56,7 @@ AHEAD = {("phases_offline", "phases_online")}
 """Imported for those who come later, while there is time; nothing of it is used."""
 
 DOORS = {"subprocess": {"host/proc.py"}, "ovs": {"ovs/jsonrpc.py"}, "XenAPI": {"xapi/session.py"},
-         "tenacity": {"xapi/session.py"}, "systemd": {"host/systemd.py"}, "syslog": {"news.py"}}
+         "tenacity": {"xapi/session.py"}, "systemd": {"host/systemd.py"}, "syslog": {"host/syslog.py"}}
 
 
 def modules() -> Iterator[Path]:

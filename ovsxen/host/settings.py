@@ -66,44 +66,22 @@ def _boolean(text: str) -> bool:
     raise Invalid("expected yes or no")
 
 
-def _priority(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 99
-    if not -20 <= value <= 19:
-        raise Invalid("expected a nice value from -20 to 19")
-    return value
+def _number(kind: Callable[[str], Any], lowest: float, highest: float, what: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not lowest <= value <= highest:
+            raise Invalid("expected %s from %g to %g" % (what, lowest, highest))
+        return value
+    return parse
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise Invalid("expected seconds from 0.1 to 3600")
-    return value
-
-
-def _count(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= 1000:
-        raise Invalid("expected a number from 1 to 1000")
-    return value
-
-
-def _port(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if not 1 <= value <= 65535:
-        raise Invalid("expected a port from 1 to 65535")
-    return value
+_priority = _number(int, -20, 19, "a nice value")
+_seconds = _number(float, 0.1, 3600, "seconds")
+_count = _number(int, 1, 1000, "a number")
+_port = _number(int, 1, 65535, "a port")
 
 
 def _one_of(*words: str) -> Callable[[str], str]:

@@ -324,4 +324,5 @@ def version_in(name: str, text: str) -> str:
 
 def as_numbers(version: str) -> Tuple[int, ...]:
     """A version as it is compared: 3.10.1 comes after 3.9.0. What follows the numbers does not count."""
-    return tuple(int(part) for part in re.match(r"[0-9.]*", version).group().split(".") if part)  # type: ignore[union-attr]
+    numbers = re.match(r"[0-9.]*", version)
+    return tuple(map(int, re.findall("[0-9]+", numbers.group()))) if numbers else ()

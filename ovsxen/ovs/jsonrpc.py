@@ -31,7 +31,11 @@ REMEDY = "look again; if it stays so, run `ovsxen restart`"
 
 def encode_request(number: int, method: str, params: List[Any]) -> bytes:
     """A request as it goes over the wire."""
-    return bytes(ovs.json.to_string({"id": number, "method": method, "params": params}).encode("utf-8"))
+    return _encode({"id": number, "method": method, "params": params})
+
+
+def _encode(message: Dict[str, Any]) -> bytes:
+    return bytes(ovs.json.to_string(message).encode("utf-8"))
 
 
 class Connection:
@@ -75,11 +79,12 @@ class Connection:
         deadline = Deadline(within_s)
         self._sent += 1
         try:
-            self._send({"id": self._sent, "method": method, "params": params}, deadline)
+            self._send(encode_request(self._sent, method, params), deadline)
             while True:
                 message = self._receive(deadline)
                 if message.get("method") == "echo":
-                    self._send({"id": message.get("id"), "result": message.get("params"), "error": None}, deadline)
+                    self._send(_encode({"id": message.get("id"), "result": message.get("params"), "error": None}),
+                               deadline)
                 elif message.get("id") == self._sent and "method" not in message:
                     break
         except OSError as error:
@@ -90,8 +95,8 @@ class Connection:
             raise Refused("%s gave no result for %s" % (self.peer, method))
         return message["result"]
 
-    def _send(self, message: Dict[str, Any], deadline: Deadline) -> None:
-        data = memoryview(ovs.json.to_string(message).encode("utf-8"))
+    def _send(self, message: bytes, deadline: Deadline) -> None:
+        data = memoryview(message)
         while data:
             self._wait(select.POLLOUT, deadline)
             data = data[self._socket.send(data):]

@@ -81,23 +81,14 @@ def save(paths: Paths, bridges: Tuple[str, ...], within_s: float) -> Tuple[Kept,
     return _save(paths, bridges, deadline)
 
 
-def restore(paths: Paths, kept: Tuple[Kept, ...], within_s: float) -> None:
-    """Have each bridge get what was kept of it, in place of what it has. May be repeated.
-
-    Flows and groups change all at once, but for `flows10` and before OpenFlow 1.3. Where a bridge refuses some, it
-    gets the others one by one. Raises NotRestored when all bridges have got what they take.
-    """
-    errors = _converse(paths, _tell, kept, Deadline(within_s))
-    if errors:
-        raise NotRestored(errors)
-
-
 def restore_around(paths: Paths, kept: Tuple[Kept, ...], flushed: FrozenSet[str], flush: Callable[[], None],
                    within_s: float) -> None:
-    """Like `restore`, then `flush`, by which the bridges in `flushed` lose all, and at once restore these again.
+    """Have each bridge get what was kept of it, in place of what it has; then `flush`, by which those in `flushed` lose
+    all; and at once have these get it again. May be repeated.
 
-    `flush` returns when they have lost it; what it raises is raised. Meanwhile all that they get is with ovs-vswitchd
-    already, in a bundle that is only to be committed. Raises NotRestored, also only after `flush`.
+    Flows and groups change all at once, but for `flows10` and before OpenFlow 1.3. Where a bridge refuses some, it gets
+    the others one by one. `flush` returns when they have lost it; what it raises is raised. Meanwhile all that they get
+    is with ovs-vswitchd already, in a bundle that is only to be committed. Raises NotRestored, also only after `flush`.
     """
     errors = _converse(paths, _tell, kept, Deadline(within_s))
     again = tuple(one for one in kept if one.bridge in flushed)
@@ -114,14 +105,6 @@ def comes_back_by_itself(kept: Kept, *, fail_mode: str, controllers: int) -> boo
     is_normal = fail_mode != "secure" and controllers == 0
     normal = openflow10.normal_flow() if kept.version == OPENFLOW10 else messages.normal_flow(kept.version)
     return kept == Kept(kept.bridge, kept.version, (normal,) if is_normal else ())
-
-
-def is_primary(target: str, kind: str) -> bool:
-    """A Controller with this target and type ("" where that is unset) is one that decides what the bridge forwards.
-
-    One that waits to be connected to, such as XO's `pssl:`, is none (vswitchd/bridge.c, get_controller_ofconn_type).
-    """
-    return kind == "primary" if kind else not target.startswith("p")
 
 
 def _save(paths: Paths, bridges: Tuple[str, ...], deadline: Deadline) -> Tuple[Kept, ...]:

@@ -1,4 +1,4 @@
-"""One question to a daemon, asked without waiting: whoever watches must see a death while an answer is still out.
+"""Questions to the daemons, asked without waiting: whoever watches must see a death while an answer is still out.
 
 The format is that of jsonrpc.py, which is for those who wait.
 """
@@ -6,10 +6,13 @@ The format is that of jsonrpc.py, which is for those who wait.
 import json
 import socket
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, List, NamedTuple, Optional, Tuple
 
+from ovsxen.ovs import dbtool
 from ovsxen.ovs.jsonrpc import encode_request
+from ovsxen.ovs.lease import Lease, read_lease
 
+ROW = "Open_vSwitch"
 RECEIVE_BYTES = 1 << 16
 ANSWER_BYTES = 1 << 20
 
@@ -57,3 +60,45 @@ class Probe:
             if not isinstance(reply, dict) or reply.get("result") is None:
                 raise ValueError(str(reply)[:200])
             return reply["result"]
+
+
+class Told(NamedTuple):
+    """What the database said last: cur_cfg and next_cfg, the lease, and why it could not be written when that was last
+    tried, or "".
+    """
+
+    configured: Optional[Tuple[int, int]] = None
+    lease: Optional[Lease] = None
+    refused: str = ""
+
+    @property
+    def is_behind(self) -> bool:
+        """ovs-vswitchd has not said yet that it has configured all."""
+        return self.configured is not None and self.configured[0] < self.configured[1]
+
+
+def ask_version(path: Path, now_s: float) -> Probe:
+    """Ask a daemon at its control socket who it is. Raises OSError."""
+    return Probe(path, "version", [], now_s)
+
+
+def ask_configuration(path: Path, now_s: float, *, write: bool) -> Probe:
+    """Ask the database how far ovs-vswitchd is; `write`: and count next_cfg up, for it to catch up with.
+
+    Raises OSError.
+    """
+    select = {"op": "select", "table": ROW, "where": [], "columns": ["cur_cfg", "next_cfg", "other_config"]}
+    count = {"op": "mutate", "table": ROW, "where": [], "mutations": [["next_cfg", "+=", 1]]}
+    return Probe(path, "transact", [dbtool.DATABASE, select] + ([count] if write else []), now_s)
+
+
+def parse_told(answer: Any, before: Told) -> Told:
+    """The answer to `ask_configuration`. Raises ValueError where the server has no Open_vSwitch row."""
+    try:
+        row, refused = answer[0]["rows"][0], before.refused
+        if len(answer) > 1:
+            errors = [one for one in answer[1:] if one and "error" in one]
+            refused = str(errors[0].get("details") or errors[0]["error"]) if errors else ""
+        return Told((int(row["cur_cfg"]), int(row["next_cfg"])), read_lease(dict(row["other_config"][1])), refused)
+    except (TypeError, KeyError, IndexError) as error:
+        raise ValueError("no Open_vSwitch row in %s" % str(answer)[:80]) from error

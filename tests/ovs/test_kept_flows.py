@@ -8,19 +8,13 @@ from typing import Callable, Dict, List, Tuple
 import pytest
 
 from ovsxen.errors import AdministratorError, NoAnswer
+from ovsxen.host.paths import Paths
 from ovsxen.host.settings import Settings
 from ovsxen.ovs import daemons, launch
 from ovsxen.ovs.daemons import VSWITCHD
-from ovsxen.ovs.kept_flows import (
-    Kept,
-    NotRestored,
-    comes_back_by_itself,
-    is_primary,
-    restore,
-    restore_around,
-    save,
-)
+from ovsxen.ovs.kept_flows import Kept, NotRestored, comes_back_by_itself, restore_around, save
 from ovsxen.ovs.openflow import OPENFLOW10, OPENFLOW15
+from ovsxen.ovs.switching import is_primary
 from tests.conftest import SandboxHost
 
 WITHIN_S = 20.0
@@ -67,6 +61,11 @@ TLV_MAP = "{class=0xffff,type=0,len=4}->tun_metadata0,{class=0x102,type=3,len=12
 EASY = ("priority=0,actions=NORMAL",
         "cookie=0x5,table=3,priority=9,tcp,nw_src=10.0.0.0/8,tp_dst=80,actions=mod_nw_tos:4,2",
         "table=1,dl_vlan=7,actions=strip_vlan,resubmit(,3)", "hard_timeout=900,arp,actions=LOCAL")
+
+
+def restore(paths: Paths, kept: Tuple[Kept, ...], within_s: float) -> None:
+    """Put back what was kept, where no controller comes to flush it."""
+    restore_around(paths, kept, frozenset(), lambda: None, within_s)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Which OpenFlow port each interface has, over a restart of ovsdb-server.
+"""What the database says of how ovs-vswitchd forwards, beside flows: bridges, OpenFlow ports, internal ports.
 
 ovs-vswitchd gives an interface the port that Interface.ofport says, so that flows and controllers find it again
 (vswitchd/bridge.c, iface_pick_ofport). But the column is ephemeral: a server that was started anew has forgotten it,
@@ -9,10 +9,9 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
 from ovsxen.ovs import ovsdb
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.ovs.kept_flows import is_primary
 
 
-class Port(NamedTuple):
+class InterfacePort(NamedTuple):
     """An interface's row, and its OpenFlow port."""
 
     interface_uuid: str
@@ -20,7 +19,7 @@ class Port(NamedTuple):
 
 
 class Bridge(NamedTuple):
-    """A bridge as far as it depends on that what it forwards after a start of ovs-vswitchd.
+    """A bridge, as far as what it forwards after a start of ovs-vswitchd depends on it.
 
     `controllers` counts those that are primary. `in_userspace`: ovs-vswitchd itself is its datapath.
     """
@@ -35,7 +34,7 @@ class Switching(NamedTuple):
     """What ovs-vswitchd forwards by, beside flows. Both sorted."""
 
     bridges: Tuple[Bridge, ...]
-    ports: Tuple[Port, ...]
+    ports: Tuple[InterfacePort, ...]
 
 
 def read_switching(connection: Connection, within_s: float) -> Switching:
@@ -48,8 +47,16 @@ def read_switching(connection: Connection, within_s: float) -> Switching:
     primary = frozenset(row["_uuid"][1] for row in controllers["rows"]
                         if is_primary(row["target"], row["type"] if isinstance(row["type"], str) else ""))
     return Switching(tuple(sorted(_bridge_from(row, primary) for row in bridges["rows"])),
-                     tuple(sorted(Port(row["_uuid"][1], row["ofport"]) for row in interfaces["rows"]
+                     tuple(sorted(InterfacePort(row["_uuid"][1], row["ofport"]) for row in interfaces["rows"]
                                   if isinstance(row["ofport"], int) and row["ofport"] > 0)))
+
+
+def is_primary(target: str, kind: str) -> bool:
+    """A Controller with this target and type ("" where that is unset) is one that decides what the bridge forwards.
+
+    One that waits to be connected to, such as XO's `pssl:`, is none (vswitchd/bridge.c, get_controller_ofconn_type).
+    """
+    return kind == "primary" if kind else not target.startswith("p")
 
 
 def _bridge_from(row: Dict[str, Any], primary: FrozenSet[str]) -> Bridge:
@@ -59,7 +66,18 @@ def _bridge_from(row: Dict[str, Any], primary: FrozenSet[str]) -> Bridge:
     return Bridge(row["name"], fail_mode, len(primary.intersection(uuids)), row["datapath_type"] not in ("", "system"))
 
 
-def write_ports(connection: Connection, ports: Tuple[Port, ...], within_s: float) -> None:
+def read_internal_ports(connection: Connection, within_s: float) -> Tuple[str, ...]:
+    """Every interface that a datapath has of its own: those of the bridges, and those of type internal.
+
+    Raises NoAnswer, Refused.
+    """
+    results = ovsdb.transact(connection, [
+        {"op": "select", "table": "Bridge", "where": [], "columns": ["name"]},
+        {"op": "select", "table": "Interface", "where": [["type", "==", "internal"]], "columns": ["name"]}], within_s)
+    return tuple(sorted({str(row["name"]) for result in results for row in result["rows"]}))
+
+
+def write_ports(connection: Connection, ports: Tuple[InterfacePort, ...], within_s: float) -> None:
     """Tell a server that was started anew; an interface that is gone is left out. Raises NoAnswer, Refused."""
     operations: List[Dict[str, Any]] = [
         {"op": "update", "table": "Interface", "where": [["_uuid", "==", ["uuid", port.interface_uuid]]],
