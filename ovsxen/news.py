@@ -4,7 +4,7 @@ Telling never fails and never keeps the switch waiting.
 """
 
 import os
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from ovsxen.host import process, systemd
 from ovsxen.host.clock import MACHINE_CLOCK, Clock, wall_clock_text
@@ -17,6 +17,7 @@ from ovsxen.watch_report import (
     EVENTS,
     WATCHING,
     WRITTEN_EVERY_S,
+    Attempts,
     Event,
     WatchReport,
     read_watch_report,
@@ -74,7 +75,7 @@ class News:
         if self._written is not None:
             self.write(self._written.doing, self._written.attempts)
 
-    def watching(self, problems: Tuple[str, ...], attempts: Dict[str, Tuple[float, ...]]) -> None:
+    def watching(self, problems: Tuple[str, ...], attempts: Attempts) -> None:
         """All is as it was, or not: said where it changed, and written from time to time in any case."""
         for problem in problems:
             if problem not in self.problems:
@@ -88,7 +89,7 @@ class News:
             last = "; last, at %s: %s" % self.events[-1] if self.events else ""
             self.notifier.status("; ".join(problems) or WELL + last)
 
-    def write(self, doing: str, attempts: Dict[str, Tuple[float, ...]]) -> None:
+    def write(self, doing: str, attempts: Attempts) -> None:
         """Keep what `ovsxen status` is to know. A full disk is said once."""
         me = process.read_process(os.getpid())
         self._written = WatchReport(self.boot_id, os.getpid(), me.start_ticks if me else 0, self.clock.monotonic(),
@@ -102,7 +103,7 @@ class News:
                     "the report was refused", error))
             self._refused = str(error)
 
-    def ended(self, attempts: Dict[str, Tuple[float, ...]]) -> None:
+    def ended(self, attempts: Attempts) -> None:
         """The daemon is about to end in order."""
         self.problems = ()
         self.write(ENDED, attempts)

@@ -5,7 +5,7 @@ what runs without touching it. XAPI is unknown here.
 """
 
 import signal
-from typing import Dict, NamedTuple, Tuple
+from typing import NamedTuple
 
 from ovsxen import boot, lifecycle, mend
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
@@ -19,7 +19,7 @@ from ovsxen.host.wakeup import Wakeup
 from ovsxen.news import WELL, Log, News, log_to_syslog
 from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.daemons import VSWITCHD, Daemon, State
 from ovsxen.plan_watch import (
     Act,
     Course,
@@ -34,7 +34,7 @@ from ovsxen.plan_watch import (
 )
 from ovsxen.report import BAD, Outcome
 from ovsxen.sequence import Host, explain, refused_by_system
-from ovsxen.watch_report import BUSY
+from ovsxen.watch_report import BUSY, Attempts
 
 STOPS = frozenset((signal.SIGTERM, signal.SIGINT))
 DATABASE_STEPS = 5
@@ -148,7 +148,7 @@ class Supervisor:
         except OSError:
             return True  # its file cannot be made again: nobody else's can
 
-    def attempts(self) -> Dict[str, Tuple[float, ...]]:
+    def attempts(self) -> Attempts:
         return attempts_in(self.memory)
 
     def stop(self) -> int:
@@ -159,7 +159,7 @@ class Supervisor:
         for phase in lifecycle.stop_daemons(self.host, self.news.log.warn):
             self.news.phase(phase)
             code = code or phase.exit_code
-        self.news.ended({})
+        self.news.ended(Attempts())
         return code
 
     def _act(self, decision: Decision) -> bool:
@@ -218,9 +218,9 @@ class Supervisor:
             self.news.log.warn(problem)
 
 
-def attempts_in(memory: Memory) -> Dict[str, Tuple[float, ...]]:
+def attempts_in(memory: Memory) -> Attempts:
     """When each daemon was started again, as the report has it."""
-    return {OVSDB_SERVER: memory.server.attempts, VSWITCHD: memory.vswitchd.attempts}
+    return Attempts(memory.server.attempts, memory.vswitchd.attempts)
 
 
 def _limits(host: Host) -> Limits:
@@ -232,9 +232,8 @@ def _limits(host: Host) -> Limits:
 
 def _remembered(news: News) -> Memory:
     """A limit holds for the next instance too. What is said to lie ahead is no memory."""
-    attempts, now_s = news.predecessor.attempts if news.predecessor else {}, MACHINE_CLOCK.monotonic()
-    server, vswitchd = (tuple(at_s for at_s in attempts.get(name, ()) if 0.0 <= at_s <= now_s)
-                        for name in (OVSDB_SERVER, VSWITCHD))
+    attempts, now_s = news.predecessor.attempts if news.predecessor else Attempts(), MACHINE_CLOCK.monotonic()
+    server, vswitchd = (tuple(at_s for at_s in times if 0.0 <= at_s <= now_s) for times in attempts)
     return Memory(Course(attempts=server), Course(attempts=vswitchd))
 
 

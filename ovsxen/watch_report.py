@@ -4,9 +4,10 @@ It is written again and again, so that one whose writer hangs shows by its age o
 """
 
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ovsxen.host import files
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 
 SCHEMA = 1
 WRITTEN_EVERY_S = 10.0
@@ -28,11 +29,21 @@ class Event(NamedTuple):
     text: str
 
 
+class Attempts(NamedTuple):
+    """When each daemon of Open vSwitch was started again of late, on the monotonic clock, oldest first."""
+
+    server: Tuple[float, ...] = ()
+    vswitchd: Tuple[float, ...] = ()
+
+    def as_json(self) -> Dict[str, List[float]]:
+        return {OVSDB_SERVER: [round(at_s, 3) for at_s in self.server],
+                VSWITCHD: [round(at_s, 3) for at_s in self.vswitchd]}
+
+
 class WatchReport(NamedTuple):
     """The daemon `pid`, what it does (`doing`: watching, busy or ended), what is wrong, and what it did last.
 
-    `attempts`: for each daemon of Open vSwitch when it was started again, on the monotonic clock, so that a limit holds
-    for the next instance too.
+    By `attempts` a limit holds for the next instance too.
     """
 
     boot_id: str
@@ -41,7 +52,7 @@ class WatchReport(NamedTuple):
     written_s: float
     doing: str
     problems: Tuple[str, ...]
-    attempts: Dict[str, Tuple[float, ...]]
+    attempts: Attempts
     events: Tuple[Event, ...]
 
     def is_stale(self, now_s: float) -> bool:
@@ -51,7 +62,7 @@ class WatchReport(NamedTuple):
     def as_json(self) -> Dict[str, Any]:
         return {"schema": SCHEMA, "boot_id": self.boot_id, "pid": self.pid, "start_ticks": self.start_ticks,
                 "written_s": round(self.written_s, 3), "doing": self.doing, "problems": list(self.problems),
-                "attempts": {name: [round(at_s, 3) for at_s in times] for name, times in self.attempts.items()},
+                "attempts": self.attempts.as_json(),
                 "events": [{"when": event.when, "text": event.text} for event in self.events]}
 
 
@@ -73,7 +84,7 @@ def read_watch_report(path: Path, boot_id: str) -> Optional[WatchReport]:
         return WatchReport(
             boot_id, int(text["pid"]), int(text["start_ticks"]), float(text["written_s"]), str(text["doing"]),
             tuple(map(str, text["problems"])),
-            {str(name): tuple(map(float, times)) for name, times in text["attempts"].items()},
+            Attempts(*(tuple(map(float, text["attempts"][name])) for name in (OVSDB_SERVER, VSWITCHD))),
             tuple(Event(str(event["when"]), str(event["text"])) for event in text["events"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -17,7 +17,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "xapi": ("errors", "host", "xapi"),
     "sandbox": ("errors", "host", "ovs", "sandbox"),
     "plan_watch": ("ovs",),
-    "watch_report": ("host",),
+    "watch_report": ("host", "ovs"),
     "news": ("host", "report", "sequence", "watch_report"),
     "observe": ("errors", "gate", "host", "ovs", "plan_watch", "report", "sequence"),
     "mend": ("boot", "errors", "host", "ovs", "report", "sequence"),

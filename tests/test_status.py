@@ -14,7 +14,7 @@ from ovsxen.ovs import daemons, launch, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.status import Verdict, decide
-from ovsxen.watch_report import ENDED, Event, WatchReport, write_watch_report
+from ovsxen.watch_report import ENDED, Attempts, Event, WatchReport, write_watch_report
 from tests.conftest import REPOSITORY, SandboxHost
 
 RUNNING, HUNG, DEAD, STOPPED = Health.RUNNING, Health.HUNG, Health.DEAD, Health.STOPPED
@@ -167,7 +167,7 @@ def test_every_member_of_the_json_is_documented_and_nothing_else(host: SandboxHo
     host.start()
     write_update_report(host.paths.update_report, UpdateReport("now", Answer("text", ("change",), ("note",))))
     write_watch_report(host.paths.watch_report, WatchReport(
-        host.paths.boot_id.read_text().strip(), 1, 1, 0.0, ENDED, (), {VSWITCHD: (1.0,)}, (Event("now", "text"),)))
+        host.paths.boot_id.read_text().strip(), 1, 1, 0.0, ENDED, (), Attempts(), (Event("now", "text"),)))
     members = set(keys_of(host.status()))
     rows = [line for line in documented().splitlines() if line.startswith("| `") and line.count("|") == 3]
     assert members == {row.split("`")[1] for row in rows}
