@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List
 
@@ -18,6 +19,7 @@ from tests.conftest import SandboxHost
 
 BOTH = (OVSDB_SERVER, VSWITCHD)
 OTHER = {OVSDB_SERVER: VSWITCHD, VSWITCHD: OVSDB_SERVER}
+END = "the end"
 IMPATIENT = ("OVSXEN_ANSWER_TIMEOUT=0.5", "OVSXEN_HANG_TIMEOUT=1")
 
 
@@ -54,7 +56,7 @@ def events(host: SandboxHost) -> str:
 @pytest.fixture
 def watched(host: SandboxHost) -> SandboxHost:
     """A host whose switch is up and watched, with one bridge."""
-    watch(host, *IMPATIENT)
+    watch(host)
     host.vsctl("add-br", "xenbr7")
     return host
 
@@ -118,6 +120,8 @@ def hang(host: SandboxHost, name: str) -> None:
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_daemon_that_hangs_is_replaced_alone_and_what_tells_why_is_kept(watched: SandboxHost, name: str) -> None:
+    watched.settings(*IMPATIENT)
+    assert watched.ovsxen("reload").code == 0
     before = pids(watched)
     hang(watched, name)
     assert eventually(lambda: has_new(watched, name, before[name]))
@@ -209,30 +213,39 @@ def test_a_daemon_that_cannot_be_started_is_tried_to_the_limit_and_then_rests_an
 
 
 class Systemd:
-    """The socket that systemd would listen on; what it is told, word by word."""
+    """The socket that systemd would listen on; what it is told, word by word.
+
+    It is read at once, as by systemd: the kernel keeps few messages, and what has no room is not said.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.heard: List[str] = []
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.setblocking(False)
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        while True:
+            said = self._socket.recv(65536).decode()
+            if said == END:
+                return
+            self.heard += said.splitlines()
 
     def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(END.encode(), str(self.path))
+        self._listener.join()
         self._socket.close()
 
     def sees_end(self, daemon: "subprocess.Popen[bytes]", within_s: float = 60.0) -> int:
-        """The exit code of a daemon. Nobody else takes what it says meanwhile, and the kernel keeps ten messages."""
-        assert eventually(lambda: self.hears("") and daemon.poll() is not None, within_s)
-        self.hears("")
+        """The exit code of a daemon."""
+        assert eventually(lambda: daemon.poll() is not None, within_s)
         return daemon.wait()
 
     def hears(self, text: str) -> bool:
-        while True:
-            try:
-                self.heard += self._socket.recv(65536).decode().splitlines()
-            except BlockingIOError:
-                return any(text in line for line in self.heard)
+        return any(text in line for line in list(self.heard))
 
 
 @pytest.fixture
@@ -295,7 +308,6 @@ def test_the_watchdog_is_fed_while_both_answer_and_not_while_one_is_silent(
 
 def fed(systemd: Systemd, within_s: float = 2.5) -> bool:
     """The watchdog was fed since it was asked."""
-    systemd.hears("")
     systemd.heard.clear()
     return Deadline(within_s).wait_until(lambda: systemd.hears("WATCHDOG=1"), every_s=0.1)
 

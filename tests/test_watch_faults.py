@@ -20,7 +20,8 @@ from tests.conftest import LIMIT_S, SandboxHost
 from tests.test_faults import fill, mount
 
 BOTH = (OVSDB_SERVER, VSWITCHD)
-IMPATIENT = ("OVSXEN_ANSWER_TIMEOUT=0.5", "OVSXEN_HANG_TIMEOUT=1", "OVSXEN_RESTART_LIMIT=2", "OVSXEN_REST=1")
+IMPATIENT = ("OVSXEN_ANSWER_TIMEOUT=0.5", "OVSXEN_HANG_TIMEOUT=1")
+RESTLESS = ("OVSXEN_RESTART_LIMIT=2", "OVSXEN_REST=1")
 A_TICK_S = 1.2
 """Within it, the daemon looks: then it sees that another works on the switch, and when that ends asks both at once."""
 
@@ -49,7 +50,7 @@ def nobody_else(host: SandboxHost) -> process.HeldLock:
 
 def watch(host: SandboxHost, *settings: str) -> Process:
     """Have the host watched, with one bridge; gives the daemon that does."""
-    host.settings(*IMPATIENT + settings)
+    host.settings(*RESTLESS + settings)
     done = host.ovsxen("daemon", "--detach")
     assert done.code == 0, done
     host.vsctl("del-manager", "--", "add-br", "xenbr7")
@@ -273,7 +274,7 @@ libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
 
 
 def test_daemons_that_are_held_by_debuggers_are_left_alone(host: SandboxHost) -> None:
-    watching, before = watch(host), running(host)
+    watching, before = watch(host, *IMPATIENT), running(host)
     turn = nobody_else(host)
     with speaker(ATTACH, str(before[OVSDB_SERVER].pid)), speaker(ATTACH, str(before[VSWITCHD].pid)):
         with turn:
@@ -306,7 +307,7 @@ while True:
 
 
 def test_a_switch_that_has_more_to_do_than_it_can_is_busy_and_not_hung(host: SandboxHost) -> None:
-    watching, before = watch(host), running(host)
+    watching, before = watch(host, *IMPATIENT), running(host)
     flows = "".join("table=%d,actions=resubmit(,%d),resubmit(,%d)\n" % (table, table + 1, table + 1)
                     for table in range(60))
     host.write(host.paths.root / "flows", flows)  # 2^60 ways, of which a packet may take 4096

@@ -35,6 +35,7 @@ BARRIER_REQUEST10, BARRIER_REPLY10 = 18, 19
 HELLO_ELEMENT = struct.Struct("!HH")
 VERSION_BITMAP = 1
 
+UNASKED = (10, 11, 12)  # PACKET_IN, FLOW_REMOVED, PORT_STATUS, in every version
 RECEIVE_BYTES = 1 << 18
 ANSWER_LIMIT_BYTES = 1 << 30
 """Millions of flows. A peer that answers one batch with more makes no sense."""
@@ -211,7 +212,7 @@ class _Talk(Generic[T]):
         elif message.kind == barrier_reply and message.transaction == self._batch:
             answers, self._answers, self._answered_bytes = tuple(self._answers), [], 0
             self._say(conversation.send(answers))
-        else:
+        elif message.kind not in UNASKED:
             self._answers.append(message)
             self._answered_bytes += len(message.body)
             if self._answered_bytes > ANSWER_LIMIT_BYTES:

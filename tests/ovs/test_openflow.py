@@ -198,6 +198,13 @@ def chatter(connection: socket.socket) -> None:
         connection.sendall(packed(6, 10, 0, b"x" * 60000))
 
 
+def babble(connection: socket.socket) -> None:
+    """Greets, and answers for ever."""
+    connection.sendall(GREETING)
+    while True:
+        connection.sendall(packed(6, 19, 1, b"x" * 60000))
+
+
 def test_endless_chatter_ends_with_the_deadline(serve: Serve) -> None:
     limit = Deadline(WITHIN_S)
     with pytest.raises(NoAnswer, match="bridge br0"):
@@ -208,7 +215,7 @@ def test_endless_chatter_ends_with_the_deadline(serve: Serve) -> None:
 def test_an_answer_without_end_is_not_kept_in_memory(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openflow, "ANSWER_LIMIT_BYTES", 1000000)  # the real one takes longer than a test may
     with pytest.raises(Refused, match="bridge br0 .*without end"):
-        ask_one(serve(br0=chatter))
+        ask_one(serve(br0=babble))
 
 
 def test_a_question_larger_than_any_buffer_is_sent_whole(serve: Serve) -> None:
