@@ -33,7 +33,7 @@ def _configure(run: Run, wanted: Identity) -> Result:
     switch = _read_switch(run)
     planned = plan_boot(switch, wanted, Moment(
         boot_id=run.boot_id, server_started=run.server_started,
-        vswitchd_running=_find_vswitchd(run).state is State.RUNNING,
+        vswitchd_running=run.keeps_bridges or _find_vswitchd(run).state is State.RUNNING,
         purged_before=run.paths.historic_booted_marker.exists(), always_purge=run.settings.delete_bridges))
     next_cfg = switch.row.next_cfg if switch.row else 0
     if planned.changes != ovsdb.Changes() and not run.dry_run:

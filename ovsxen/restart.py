@@ -6,6 +6,7 @@ is stopped; while the new ovs-vswitchd has none, it forwards nothing: that is a 
 """
 
 import itertools
+import signal
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from ovsxen import phases_offline as offline
@@ -13,7 +14,7 @@ from ovsxen import phases_online as online
 from ovsxen.boot import boot_sequence
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
 from ovsxen.gate import unless_disabled, why_disabled
-from ovsxen.host import clock, identity
+from ovsxen.host import clock, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
 from ovsxen.lifecycle import stop
@@ -90,6 +91,7 @@ class Restart:
         vswitchd = daemons.find_anywhere(run.paths, VSWITCHD)
         if vswitchd.state is not State.RUNNING:
             return Result(Outcome.SKIPPED, "ovs-vswitchd does not run, so there is nothing to keep")
+        run.keeps_bridges = not self.purging
         if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:
             if self.keep_flows:
                 raise AdministratorError("flows cannot be saved while ovsdb-server does not run",
@@ -121,11 +123,16 @@ class Restart:
 
     def stop_server(self, run: Run) -> Result:
         """ovs-vswitchd goes on forwarding without, except by its own datapath: it stops in its loop until it has a
-        database again (vswitchd/bridge.c, bridge_run; tried with 3.1).
+        database again (vswitchd/bridge.c, bridge_run; tried with 3.1). Then it may as well end meanwhile.
         """
-        if any(bridge.in_userspace for bridge in self.before.bridges):
+        in_userspace = any(bridge.in_userspace for bridge in self.before.bridges)
+        if in_userspace:
             self._pause()
-        return _stopped(daemons.stop(run.paths, OVSDB_SERVER))
+        stopped = daemons.stop(run.paths, OVSDB_SERVER)
+        vswitchd = daemons.find(run.paths, VSWITCHD).process
+        if in_userspace and vswitchd is not None:
+            self.was_stopped = process.send_signal(vswitchd, signal.SIGTERM)
+        return _stopped(stopped)
 
     def carry_ports(self, run: Run) -> Result:
         """A server that was started anew has forgotten them."""
@@ -139,7 +146,7 @@ class Restart:
             self._take_lease(run)
         self._pause()
         stopped = daemons.stop(run.paths, VSWITCHD, ask_first=False)
-        self.was_stopped = bool(stopped.how)
+        self.was_stopped = self.was_stopped or bool(stopped.how)
         run.stray_vswitchd = daemons.find(run.paths, VSWITCHD)
         return _stopped(stopped)
 

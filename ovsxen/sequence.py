@@ -46,6 +46,7 @@ class Run:
         self._tell = warn
         self.checked: "Optional[Found]" = None
         self.server_started = False
+        self.keeps_bridges = False
         self.stray_vswitchd: "Optional[Daemon]" = None
         self.configured: "Optional[Configured]" = None
         for problem in host.settings.problems:

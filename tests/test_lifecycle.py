@@ -45,9 +45,10 @@ def test_restart_gives_new_daemons_and_keeps_the_bridges(host: SandboxHost) -> N
     assert host.status()["verdict"] == "running"
 
 
-def test_restart_of_a_stopped_switch_starts_it(host: SandboxHost) -> None:
+def test_restart_of_a_stopped_switch_starts_it_and_purges_what_a_start_would(host: SandboxHost) -> None:
     assert host.ovsxen("restart").code == 0
     assert host.status()["verdict"] == "running"
+    assert host.bridges() == []
 
 
 @pytest.mark.parametrize("verb", ["reload", "force-reload"])
