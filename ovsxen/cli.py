@@ -5,7 +5,6 @@ What costs time to import is imported by the verb that needs it.
 
 import argparse
 import os
-import select
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
@@ -206,6 +205,8 @@ def _print_if_taken(text: str, stream: Any) -> None:
     """A line that nobody takes is lost: a daemon must not wait for who reads its output, a pipe or a frozen journal."""
     if stream is None:
         return
+    import select
+
     poller = select.poll()
     poller.register(stream.fileno(), select.POLLOUT)
     if poller.poll(0):

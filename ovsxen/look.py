@@ -27,7 +27,7 @@ from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
 from ovsxen.watch_report import WatchReport, read_watch_report
 
-SMALL_BYTES = 4096
+ROOM_BYTES = 4096
 
 
 class Health(Enum):
@@ -191,7 +191,7 @@ def _is_full(directory: Path) -> bool:
         disk = os.statvfs(str(directory))
     except OSError:
         return False
-    return disk.f_bfree * disk.f_frsize < SMALL_BYTES
+    return disk.f_bfree * disk.f_frsize < ROOM_BYTES
 
 
 def _has_open(server: SeenDaemon, conf_db: Path) -> bool:

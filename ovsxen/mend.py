@@ -1,7 +1,7 @@
 """What the daemon does to the switch, on plan_watch's word: start what is gone, wake or replace what hangs.
 
 A start is a boot's own sequence, which leaves alone what is right and so asserts configuration and managers again; but
-bridges are never purged: guests run on them.
+--delete-bridges does not count: guests run on the bridges.
 """
 
 import signal

@@ -19,7 +19,6 @@ from ovsxen.report import Outcome
 from ovsxen.sequence import Configured, Result, Run
 
 SECONDS_PER_BRIDGE = 0.2
-SECURE = "secure"
 WAIT_SLICE_S = 0.5
 
 
@@ -176,10 +175,12 @@ def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) 
 
 
 def _require_alive(run: Run, one: Daemon) -> None:
-    now = process.read_process(one.process.pid) if one.process else None
-    if one.process is not None and process.has_ended(one.process):
+    if one.process is None:
+        return
+    now = process.read_process(one.process.pid)
+    if now is None or now.start_ticks != one.process.start_ticks:
         raise NoAnswer("%s ended meanwhile" % one.label, "see %s" % run.paths.log(one.name))
-    if now is not None and now.is_stopped:
+    if now.is_stopped:
         raise NoAnswer("%s does not answer" % now.label, "`kill -CONT %d`" % now.pid)
 
 
@@ -217,7 +218,7 @@ def guard_management(run: Run) -> Result:
         names = tuple(name for name, _ in remembered.ports)
         there = tuple((one.name, one.ofport) for one in tables.read_interfaces(connection, names, within_s))
     bridge = bridges.get(remembered.bridge)
-    if bridge is None or bridge.fail_mode != SECURE:
+    if bridge is None or not bridge.is_secure:
         return Result(Outcome.SKIPPED, "bridge %s is not secure any more" % remembered.bridge)
     if flows.has_flows(run.paths, bridge.name, remembered.flows, within_s):
         return Result(Outcome.UNCHANGED, "bridge %s has its management flows" % bridge.name)

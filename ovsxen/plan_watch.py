@@ -65,7 +65,7 @@ class Look(NamedTuple):
     """All that is seen at one moment, in seconds of the monotonic clock.
 
     `trouble`: why nothing could be seen, or ""; else the rest says nothing. `hands_off`: why nothing may be done, or
-    "". `unfinished`: the last start or restart was killed. `late_s`: by how much this look came later than it was meant
+    "". `unfinished`: the last start or restart was killed, or failed. `late_s`: by how much this look came later than it was meant
     to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered. `lease`:
     flow-restore-wait. `refused`: why the database cannot be written, or "".
     """
@@ -110,7 +110,9 @@ class Memory(NamedTuple):
 
 
 class Act(Enum):
-    """What to do now. REPLACE keeps evidence, ends a daemon, starts another. FINISH ends what a killed start began."""
+    """What to do now. REPLACE keeps evidence, ends a daemon, starts another. FINISH repeats a start that was killed or
+    failed.
+    """
 
     WAIT = "wait"
     START = "start"

@@ -16,7 +16,7 @@ from typing import Callable, Iterator, List, Tuple
 import pytest
 
 from ovsxen.host.clock import Deadline
-from ovsxen.host.systemd import OF_THE_SERVICE
+from ovsxen.host.proc import OF_THE_SERVICE
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import contents, sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished

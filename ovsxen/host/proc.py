@@ -14,10 +14,15 @@ from typing import IO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tupl
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled
 from ovsxen.host.clock import Deadline
-from ovsxen.host.systemd import OF_THE_SERVICE
 
 SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 """Searched after the PATH: an init script's or a user's PATH may lack them (openvswitch 25eb72a26)."""
+
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+WATCHDOG_USEC = "WATCHDOG_USEC"
+WATCHDOG_PID = "WATCHDOG_PID"
+OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
+"""What systemd has for this process alone: no program that is started gets it (systemd.exec(5))."""
 
 KEPT_OUTPUT_BYTES = 4096
 KILLED_WITHIN_S = 1.0

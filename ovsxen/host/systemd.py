@@ -12,12 +12,8 @@ import socket
 from typing import Callable, Mapping, NamedTuple, Optional
 
 from ovsxen.errors import AdministratorError, NotInstalled
-
-NOTIFY_SOCKET = "NOTIFY_SOCKET"
-WATCHDOG_USEC = "WATCHDOG_USEC"
-WATCHDOG_PID = "WATCHDOG_PID"
-OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
-"""Variables that are meant for the service itself and no other program that it starts."""
+from ovsxen.host import proc
+from ovsxen.host.proc import NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC
 
 READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
@@ -116,8 +112,6 @@ def restart_unit(name: str, within_s: float) -> bool:
 
     Raises AdministratorError, NoAnswer, NotInstalled.
     """
-    from ovsxen.host import proc  # it imports this module, to keep those variables from others
-
     if proc.run(("systemctl", "is-active", "--quiet", name), within_s).returncode != 0:
         return False
     ended = proc.run(("systemctl", "--no-block", "try-restart", name), within_s)

@@ -218,7 +218,7 @@ class Stopped(NamedTuple):
 def stop(paths: Paths, name: str, clock: Clock = MACHINE_CLOCK, *, ask_first: bool = True) -> Stopped:
     """Stop a daemon and wait until it is gone: ask it, then SIGTERM, then SIGKILL, each with ovs-lib's patience.
 
-    Without `ask_first` the ladder begins at SIGTERM, at which both end at once: a hung one answers nothing, and a
+    Without `ask_first` the ladder begins at SIGTERM, at which both end at once: a hung one answers nothing, and an
     ovs-vswitchd that is asked takes its datapath apart port by port, which its successor would have to wait for.
 
     Raises AdministratorError when it outlives even that. A daemon that was started with --monitor by others may come

@@ -29,6 +29,11 @@ class Bridge(NamedTuple):
     controllers: int
     in_userspace: bool
 
+    @property
+    def is_secure(self) -> bool:
+        """Without flows it forwards nothing."""
+        return self.fail_mode == "secure"
+
 
 class Switching(NamedTuple):
     """What ovs-vswitchd forwards by, beside flows. Both sorted."""
