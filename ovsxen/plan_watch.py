@@ -65,9 +65,9 @@ class Look(NamedTuple):
     """All that is seen at one moment, in seconds of the monotonic clock.
 
     `trouble`: why nothing could be seen, or ""; else the rest says nothing. `hands_off`: why nothing may be done, or
-    "". `unfinished`: the last start or restart was killed, or failed. `late_s`: by how much this look came later than it was meant
-    to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered. `lease`:
-    flow-restore-wait. `refused`: why the database cannot be written, or "".
+    "". `unfinished`: the last start or restart was killed, or failed. `late_s`: by how much this look came later than
+    it was meant to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered.
+    `lease`: flow-restore-wait. `refused`: why the database cannot be written, or "".
     """
 
     now_s: float
