@@ -18,6 +18,9 @@ LEASE_RETRY_S = 5.0
 LONGEST_LEASE_S = 3600.0
 """A longer one is none of ours."""
 
+NOBODY = (0, 0)
+"""In place of a process's key."""
+
 STOPPED_S = 3.0
 WAKES = 3
 LATE_S = 2.0
@@ -44,7 +47,7 @@ class Sign(NamedTuple):
     """
 
     name: str
-    key: Tuple[int, int] = (0, 0)
+    key: Tuple[int, int] = NOBODY
     silent_since_s: Optional[float] = None
     cpu_s: float = 0.0
     is_stopped: bool = False
@@ -53,7 +56,7 @@ class Sign(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        return self.key != (0, 0)
+        return self.key != NOBODY
 
     @property
     def answers(self) -> bool:
@@ -87,7 +90,7 @@ class Course(NamedTuple):
     last `window_s`, oldest first. `excused_s`: how much of its silence was the host's, not its own.
     """
 
-    key: Tuple[int, int] = (0, 0)
+    key: Tuple[int, int] = NOBODY
     cpu_s: float = 0.0
     cpu_at_s: float = 0.0
     busy_at_s: float = 0.0
@@ -252,13 +255,19 @@ def _why_end_lease(memory: Memory, look: Look, limits: Limits) -> str:
     lease = look.lease
     if lease is None:
         return ""
-    if lease.until_s is None or lease.until_s > look.now_s + LONGEST_LEASE_S:
+    ends_s = _own_end_s(lease, look.now_s)
+    if ends_s is None:
         since_s = look.now_s if memory.leased_since_s is None else memory.leased_since_s
         too_long = look.now_s - since_s >= limits.foreign_lease_s
         return "another program has set it for %.0f s" % (look.now_s - since_s) if too_long else ""
     if not look.hands_off:
         return "the restart that set it is gone"
-    return "the restart that set it takes too long" if look.now_s >= lease.until_s else ""
+    return "the restart that set it takes too long" if look.now_s >= ends_s else ""
+
+
+def _own_end_s(lease: Lease, now_s: float) -> Optional[float]:
+    """When a lease of ours ends; None for another program's."""
+    return None if lease.until_s is None or lease.until_s > now_s + LONGEST_LEASE_S else lease.until_s
 
 
 def _is_to_be_woken(sign: Sign, course: Course, now_s: float) -> bool:
@@ -306,7 +315,7 @@ def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]
     if look.refused:
         problems.append("ovsdb-server cannot write conf.db (%s), so nothing that is changed is kept or configured: "
                         "make room on its disk, and see that it is writable" % look.refused)
-    if look.lease is not None and look.lease.until_s is None:
+    if look.lease is not None and _own_end_s(look.lease, look.now_s) is None:
         problems.append("another program has set other_config:flow-restore-wait, so new flows are held back: it is "
                         "cleared after %.0f s" % limits.foreign_lease_s)
     return tuple(problems)

@@ -11,6 +11,8 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.lease import Lease
 from ovsxen.plan_watch import (
     LEASE_RETRY_S,
+    LONGEST_LEASE_S,
+    NOBODY,
     STOPPED_S,
     WAKES,
     Act,
@@ -52,7 +54,7 @@ def case(what: str, *may: Act, key: Tuple[int, int] = KEY, silent_s: Optional[fl
 
 CASES = (
     case("well"),
-    case("gone", Act.START, key=(0, 0)),
+    case("gone", Act.START, key=NOBODY),
     case("slow", silent_s=14.0, idle_s=14.0),
     case("hung", Act.REPLACE, silent_s=16.0, idle_s=16.0),
     case("busy", silent_s=80.0, idle_s=2.0),
@@ -230,7 +232,7 @@ class World:
 
     def sign(self, name: str) -> Sign:
         state = self.state[name]
-        key = (0, 0) if state == "gone" else (self.pids[name], 1)
+        key = NOBODY if state == "gone" else (self.pids[name], 1)
         silent = state in ("stopped", "hung") and self.now_s - self.since_s[name] > 3.0
         return Sign(name, key, self.since_s[name] if silent else None, is_stopped=state == "stopped")
 
@@ -316,6 +318,7 @@ def test_only_starts_of_the_two_daemons_are_attempts() -> None:
 
 @pytest.mark.parametrize("look, said", [
     (look_at(NOW_S, lease=Lease(None)), "another program has set other_config:flow-restore-wait"),
+    (look_at(NOW_S, lease=Lease(NOW_S + LONGEST_LEASE_S + 1.0)), "another program has set other_config"),
     (look_at(NOW_S, vswitchd=Sign(VSWITCHD, KEY, is_traced=True)), "held by a debugger"),
     (look_at(NOW_S, server=Sign(OVSDB_SERVER, KEY, is_lost=True)), "pidfile or control socket is gone"),
     (look_at(NOW_S)._replace(trouble="no way"), "cannot be watched: no way"),
