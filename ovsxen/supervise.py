@@ -5,6 +5,7 @@ what runs without touching it. XAPI is unknown here.
 """
 
 import signal
+from enum import Enum
 from typing import NamedTuple
 
 from ovsxen import boot, lifecycle, mend
@@ -48,6 +49,14 @@ class Ended(NamedTuple):
     anew: bool = False
 
 
+class Found(Enum):
+    """Why a boot over daemons that run has failed."""
+
+    SILENT = "one did not answer, and was mended"
+    OUT_OF_REACH = "what one is reached by is gone; they run all the same"
+    OTHER = "something that no watch mends"
+
+
 class Supervisor:
     """The daemon of a host, from its boot to its end."""
 
@@ -89,8 +98,8 @@ class Supervisor:
                 break
         return code
 
-    def mend_silent(self) -> bool:
-        """A start fails where what runs does not answer. Mend that as the watch would; tells whether it did.
+    def mend_silent(self) -> Found:
+        """Mend, as the watch would, what runs and does not answer. A boot fails over it.
 
         Else each instance would fail like the one before it, and nobody would mend anything.
         """
@@ -103,13 +112,15 @@ class Supervisor:
                 if decision.act in (Act.WAKE, Act.REPLACE):
                     self.memory = decision.memory
                     self._act(decision)
-                    return True
+                    return Found.SILENT
                 if decision.act is Act.WAIT:
                     self.memory = decision.memory
-                if certain.has_passed() and all(sign.answers for sign in (look.server, look.vswitchd) if sign.runs):
-                    return False
+                running = [sign for sign in (look.server, look.vswitchd) if sign.runs]
+                if certain.has_passed() and all(sign.answers or sign.is_lost for sign in running):
+                    is_lost = len(running) == 2 and any(sign.is_lost for sign in running)
+                    return Found.OUT_OF_REACH if is_lost else Found.OTHER
                 self.wakeup.wait(observer.descriptors(), observer.tick_s)
-        return False
+        return Found.OTHER
 
     def _allow_time(self) -> None:
         """Ask systemd for what a phase may take."""
@@ -266,7 +277,10 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
     if not in_background:
         supervisor.rest()
     code = supervisor.boot()
-    if code == EXIT_FAILED and not in_background and why_disabled(news.paths) is None and supervisor.mend_silent():
+    found = Found.OTHER
+    if code == EXIT_FAILED and not in_background and why_disabled(news.paths) is None:
+        found = supervisor.mend_silent()
+    if found is Found.SILENT:
         code = supervisor.boot()
     if why_disabled(news.paths) is not None:
         supervisor.pidfile.remove()
@@ -274,7 +288,8 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
         return Ended(code)
     if supervisor.wakeup.came() & STOPS:
         return Ended(_stop(supervisor) or (EXIT_FAILED if in_background else EXIT_OK))
-    if code not in (EXIT_OK, EXIT_FAILED) or code and not in_background:
+    watches = code == EXIT_OK or code == EXIT_FAILED and (in_background or found is Found.OUT_OF_REACH)
+    if not watches:
         news.ended(supervisor.attempts())
         news.notifier.status(news.failure)
         supervisor.pidfile.remove()

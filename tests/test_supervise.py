@@ -320,6 +320,22 @@ def test_a_boot_that_fails_is_a_failed_start_and_managers_still_reach_the_host(
     assert daemons.find(host.paths, OVSDB_SERVER).state is State.RUNNING
 
 
+@pytest.mark.parametrize("lost", ["pidfile", "control socket"])
+def test_what_runs_out_of_reach_is_watched_all_the_same_and_said(
+        host: SandboxHost, systemd: Systemd, unit: Unit, lost: str) -> None:
+    host.settings(*IMPATIENT)
+    host.start()
+    before = pids(host)
+    path = host.paths.pidfile(VSWITCHD)
+    (path if lost == "pidfile" else host.paths.control_socket(VSWITCHD, before[VSWITCHD])).unlink()
+    daemon = unit()
+    assert eventually(lambda: systemd.hears("READY=1"))
+    assert eventually(lambda: systemd.hears("STATUS=ovs-vswitchd runs, but its pidfile or control socket is gone"))
+    os.kill(before[VSWITCHD], signal.SIGKILL)
+    assert eventually(lambda: is_well(host)), host.status()
+    assert host.pid(OVSDB_SERVER) == before[OVSDB_SERVER] and daemon.poll() is None
+
+
 def test_in_bridge_mode_the_daemon_is_ready_and_ends(host: SandboxHost, systemd: Systemd, unit: Unit) -> None:
     host.write(host.paths.network_conf, "bridge\n")
     assert systemd.sees_end(unit()) == 0
