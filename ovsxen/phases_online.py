@@ -42,7 +42,7 @@ def _configure(run: Run, wanted: Identity) -> Result:
         except AdministratorError as error:  # the disk: a switch that was prepared in this boot comes up all the same
             if not planned.can_wait:
                 raise
-            run.configured = Configured(switch, (), next_cfg, is_written=False)
+            run.configured = Configured(switch, (), next_cfg)
             return Result(Outcome.DEGRADED, str(error))
     run.configured = Configured(switch, planned.purged, next_cfg)
     if planned.changes == ovsdb.Changes():
@@ -117,18 +117,32 @@ def start_vswitchd(run: Run) -> Result:
             return Result(Outcome.UNCHANGED, "%s runs" % running.label)
         daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)
         _wait_connected(run, running, within_s)
-        wait_configured(run, running, _next_cfg(run), within_s)
-        return Result(Outcome.UNCHANGED, "%s runs and is configured" % running.label)
+        return _await_configured(run, running, within_s) \
+            or Result(Outcome.UNCHANGED, "%s runs and is configured" % running.label)
     if run.dry_run:
         return Result(Outcome.WOULD, "start it")
     deadline = Deadline(within_s)
     prepare_to_run(run, VSWITCHD)
     started = daemons.start(run.paths, launch.vswitchd_argv(run.paths, run.settings),
                             run.settings.vswitchd_priority, within_s,
-                            meanwhile=lambda: keep_generation(run))
-    if run.configured is None or run.configured.is_written:  # else it cannot write either that it has
-        wait_configured(run, started, _next_cfg(run), deadline.remaining_s())
-    return Result(Outcome.DONE, "%s started and configured" % started.label)
+                            meanwhile=lambda: keep_generation(run), why_in_vain=lambda: _why_no_server(run))
+    return _await_configured(run, started, deadline.remaining_s()) \
+        or Result(Outcome.DONE, "%s started and configured" % started.label)
+
+
+def _why_no_server(run: Run) -> str:
+    """ovs-vswitchd is ready once it has the database. It goes on waiting for that by itself."""
+    return "" if daemons.find(run.paths, OVSDB_SERVER).state is State.RUNNING else "%s ended" % OVSDB_SERVER
+
+
+def _await_configured(run: Run, vswitchd: Daemon, within_s: float) -> Optional[Result]:
+    """None once ovs-vswitchd has said that it has configured all; a result where the disk keeps it from saying so."""
+    try:
+        wait_configured(run, vswitchd, _next_cfg(run), within_s)
+    except AdministratorError as error:
+        return Result(Outcome.DEGRADED, "%s runs, and cannot tell whether it is configured: %s" % (
+            vswitchd.label, error))
+    return None
 
 
 def _find_vswitchd(run: Run) -> Daemon:
@@ -164,9 +178,15 @@ def _next_cfg(run: Run) -> int:
 
 
 def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) -> None:
-    """Wait until ovs-vswitchd says that it has configured this. Raises NoAnswer, at once where it has ended."""
+    """Wait until ovs-vswitchd says that it has configured this.
+
+    Raises NoAnswer, at once where it has ended; AdministratorError where the disk refuses that anything is said.
+    """
     deadline = Deadline(within_s)
     with open_database(run) as connection:
+        if ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S)):
+            return
+        ovsdb.touch(connection, run.settings.answer_timeout_s)  # refused, where ovs-vswitchd's word would be too
         while not ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S)):
             _require_alive(run, vswitchd)
             if deadline.has_passed():

@@ -69,15 +69,11 @@ class Run:
 
 
 class Configured(NamedTuple):
-    """What the configuration phase found and left: the switch as it was read, what was purged, and next_cfg now.
-
-    Not `is_written`: the disk refused it.
-    """
+    """What the configuration phase found and left: the switch as it was read, what was purged, and next_cfg now."""
 
     switch: "Switch"
     purged: Tuple[str, ...]
     next_cfg: int
-    is_written: bool = True
 
 
 class Result(NamedTuple):

@@ -12,8 +12,10 @@ from typing import Iterator, List
 
 import pytest
 
-from ovsxen.ovs import dblog
+from ovsxen.errors import AdministratorError
+from ovsxen.ovs import dblog, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.sandbox import contents
 from tests.conftest import MakeHost, SandboxHost, processes_of
 
@@ -348,6 +350,28 @@ def test_a_full_disk_under_the_database_fails_with_its_reason_and_loses_nothing(
     host.start()
     assert host.vsctl("get-manager") == contents.MANAGER
     assert host.status()["verdict"] == "running"
+
+
+def test_a_switch_that_runs_and_cannot_say_for_the_disk_that_it_is_configured_is_no_failed_start(
+        host: SandboxHost, small_disk: List[Path]) -> None:
+    host.start()
+    host.kill_daemons()
+    mount(host.paths.dbdir, small_disk, 256)
+    host.start()
+    before = host.pid(VSWITCHD)
+    host.signal(VSWITCHD, signal.SIGSTOP)
+    host.vsctl("--no-wait", "add-br", "xenbr7")
+    filler = fill(host.paths.dbdir)
+    with Connection(host.paths.db_sock, OVSDB_SERVER, 10.0) as connection:
+        with pytest.raises(AdministratorError, match="write failed"):  # the file's last page has room for a few
+            for _ in range(100):
+                ovsdb.touch(connection, 10.0)
+    host.signal(VSWITCHD, signal.SIGCONT)
+    done = host.start().phase("ovs-vswitchd")
+    assert done["outcome"] == "degraded" and "make room" in done["reason"] and host.pid(VSWITCHD) == before
+    filler.unlink()
+    host.vsctl("set", "bridge", "xenbr7", "external_ids:a=b")  # ovs-vswitchd's own write comes with the next change
+    assert host.start().phase("ovs-vswitchd")["outcome"] == "unchanged"
 
 
 def test_no_room_for_a_copy_is_a_warning_and_the_host_comes_up(host: SandboxHost, small_disk: List[Path]) -> None:

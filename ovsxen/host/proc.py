@@ -10,7 +10,7 @@ import signal
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled
 from ovsxen.host.clock import Deadline
@@ -26,6 +26,7 @@ OF_THE_SERVICE = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID)
 
 KEPT_OUTPUT_BYTES = 4096
 KILLED_WITHIN_S = 1.0
+LOOK_EVERY_S = 0.25
 
 
 class Finished(NamedTuple):
@@ -111,14 +112,18 @@ class Child:
             if stream is not None:
                 stream.close()
 
-    def wait_detached(self, within_s: float) -> Finished:
+    def wait_detached(self, within_s: float, why_in_vain: Callable[[], str] = lambda: "") -> Finished:
         """Wait for the exit of a program that leaves a daemon behind, and take what it has said until then.
 
-        Raises NoAnswer past the deadline; then the waiting parent is killed, and the daemon, in a session of its own by
-        then, goes on.
+        Raises NoAnswer past the deadline, or once `why_in_vain` has something to say; then the waiting parent is
+        killed, and the daemon, in a session of its own by then, goes on.
         """
+        deadline, why = Deadline(within_s), ""
         try:
-            ended = self._wait_for_exit(Deadline(within_s))
+            ended = self._wait_for_exit(deadline.at_most_s(LOOK_EVERY_S))
+            while not (ended or deadline.has_passed() or why):
+                why = why_in_vain()
+                ended = self._wait_for_exit(deadline.at_most_s(LOOK_EVERY_S))
             if not ended:
                 self._kill_group()
             self._popen.wait()
@@ -128,19 +133,19 @@ class Child:
                 if stream is not None:
                     stream.close()
         if not ended:
-            raise NoAnswer("%s was not ready within %g s" % (self.argv[0], within_s))
+            raise NoAnswer("%s was not ready %s" % (self.argv[0], ("when " + why) if why else "within %g s" % within_s))
         return Finished(self.argv, self._popen.returncode, stdout, stderr)
 
-    def _wait_for_exit(self, deadline: Deadline) -> bool:
+    def _wait_for_exit(self, within_s: float) -> bool:
         """Sleep in the kernel where it has process file descriptors (Linux 5.3, Python 3.9), else poll."""
         try:
             fd = os.pidfd_open(self._popen.pid)  # type: ignore[attr-defined, unused-ignore]  # novm
         except (AttributeError, OSError):
-            return deadline.wait_until(lambda: self._popen.poll() is not None, every_s=0.002)
+            return Deadline(within_s).wait_until(lambda: self._popen.poll() is not None, every_s=0.002)
         try:
             poller = select.poll()
             poller.register(fd, select.POLLIN)
-            return bool(poller.poll(deadline.remaining_s() * 1000))
+            return bool(poller.poll(within_s * 1000))
         finally:
             os.close(fd)
 

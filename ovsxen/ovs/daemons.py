@@ -128,34 +128,34 @@ def environment(paths: Paths) -> Dict[str, str]:
 
 
 def start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
-          meanwhile: Optional[Callable[[], None]] = None) -> Daemon:
-    """Start a daemon at that nice value and wait until it is ready; `meanwhile` runs while it gets there.
+          meanwhile: Callable[[], None] = lambda: None, why_in_vain: Callable[[], str] = lambda: "") -> Daemon:
+    """Start a daemon at that nice value and wait until it is ready, or `why_in_vain` tells why it cannot become so;
+    `meanwhile` runs while it gets there.
 
     Should another process have won the race to its pidfile, that one is the daemon. Raises NoAnswer when it is not
     ready in time (it goes on), AdministratorError with its own words when it failed.
     """
     log_began = log_size(paths, argv[0])
-    finished = _start(paths, argv, priority, within_s, meanwhile)
+    finished = _start(paths, argv, priority, within_s, meanwhile, why_in_vain)
     if finished.returncode in DIED_OF_INTERRUPTION and find(paths, argv[0]).state is not State.RUNNING:
-        finished = _start(paths, argv, priority, within_s, None)
+        finished = _start(paths, argv, priority, within_s, lambda: None, why_in_vain)
     return _require_started(paths, argv[0], finished, log_began)
 
 
 def _start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
-           meanwhile: Optional[Callable[[], None]]) -> proc.Finished:
+           meanwhile: Callable[[], None], why_in_vain: Callable[[], str]) -> proc.Finished:
     name = argv[0]
     cwd = paths.daemon_cwd if paths.daemon_cwd.is_dir() else paths.rundir
     with proc.at_priority(priority):
         starting = proc.Child(argv, environment(paths), cwd=cwd)
     try:
         try:
-            if meanwhile is not None:
-                meanwhile()
+            meanwhile()
         finally:
-            finished = starting.wait_detached(within_s)
+            finished = starting.wait_detached(within_s, why_in_vain)
     except NoAnswer as error:
-        raise NoAnswer("%s was not ready within %g s" % (find(paths, name).label, within_s),
-                       "see %s; if it hangs, run `ovsxen restart`" % paths.log(name)) from error
+        raise NoAnswer(error.problem, "see %s; if %s hangs, run `ovsxen restart`" % (
+            paths.log(name), find(paths, name).label)) from error
     return finished
 
 

@@ -9,7 +9,7 @@ from typing import List, Tuple
 
 import pytest
 
-from ovsxen.errors import AdministratorError, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import process
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.settings import Settings, parse_settings
@@ -143,6 +143,15 @@ def test_the_installed_version_is_on_the_line_that_names_open_vswitch() -> None:
     assert daemons.version_in(VSWITCHD, said) == "2.17.7"
     with pytest.raises(OvsxenError):
         daemons.version_in(VSWITCHD, "Segmentation fault\n")
+
+
+def test_a_daemon_is_not_waited_for_in_vain_and_goes_on(host: SandboxHost) -> None:
+    host.start()
+    host.kill_daemons()
+    argv = launch.vswitchd_argv(host.paths, Settings(mlockall=False, vswitchd_options=("--enable-dummy=override",)))
+    with pytest.raises(NoAnswer, match="was not ready when ovsdb-server ended"):
+        daemons.start(host.paths, argv, 0, 60.0, why_in_vain=lambda: "ovsdb-server ended")
+    assert daemons.find(host.paths, VSWITCHD).state is State.RUNNING
 
 
 def test_a_daemon_that_cannot_start_says_why(host: SandboxHost) -> None:
