@@ -9,15 +9,15 @@ would make every death of ovs-vswitchd last 12 s, which no dom0, with the kernel
 """
 
 import os
-import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
-from bench import host
+from bench import host, namespaces
 from bench.host import BenchFailed, Host
+from bench.namespaces import ip, making_namespace
 from bench.traffic import Pair
 from ovsxen.host import process
 from ovsxen.host.paths import Paths
@@ -55,7 +55,9 @@ def making_site(directory: Path, bridges: int) -> Iterator[Site]:
     inside, outside = ("oxb-%s-%d" % (side, os.getpid()) for side in ("host", "far"))
     with ExitStack() as stack:
         for name in (inside, outside):
-            stack.enter_context(_namespace(name))
+            stack.enter_context(making_namespace(name))
+            stack.callback(namespaces.kill_all_inside, name)
+            ip("netns", "exec", name, "sysctl", "-qw", *NO_IPV6)
         made = stack.enter_context(host.making_host(Path(tempfile.mkdtemp(prefix="r", dir=str(directory))), 0))
         made.paths.sysconfig.write_text(SYSCONFIG)
         site = Site(made._replace(settings=read_settings(made.paths)), inside, outside, bridges,
@@ -68,28 +70,8 @@ def making_site(directory: Path, bridges: int) -> Iterator[Site]:
         yield site
 
 
-@contextmanager
-def _namespace(name: str) -> Iterator[None]:
-    """Whatever still runs in it at the end is killed, such as a daemon that had not written its pidfile."""
-    _call("ip", "netns", "add", name)
-    try:
-        _call("ip", "netns", "exec", name, "sysctl", "-qw", *NO_IPV6)
-        yield
-    finally:
-        for pid in subprocess.check_output(("ip", "netns", "pids", name)).split():
-            left = process.read_process(int(pid))
-            if left is not None:
-                process.send_signal(left, signal.SIGKILL)
-        _call("ip", "netns", "delete", name)  # its devices go with it
-
-
-def _call(*argv: str) -> None:
-    if subprocess.call(argv, stdin=subprocess.DEVNULL) != 0:
-        raise BenchFailed("%s failed" % " ".join(argv))
-
-
 def as_inside(site: Site, argv: Tuple[str, ...]) -> Tuple[str, ...]:
-    return ("ip", "netns", "exec", site.inside) + argv
+    return namespaces.inside(site.inside, *argv)
 
 
 def ovsxen_argv(site: Site, *arguments: str) -> Tuple[str, ...]:
@@ -117,9 +99,9 @@ def _far(bridge: int, port: int) -> str:
 
 def _make_device(site: Site, bridge: int, port: int) -> None:
     near, far = _near(bridge, port), _far(bridge, port)
-    _call("ip", "-n", site.inside, "link", "add", near, "type", "veth", "peer", "name", far, "netns", site.outside)
-    _call("ip", "-n", site.inside, "link", "set", near, "up")
-    _call("ip", "-n", site.outside, "link", "set", far, "up")
+    ip("-n", site.inside, "link", "add", near, "type", "veth", "peer", "name", far, "netns", site.outside)
+    ip("-n", site.inside, "link", "set", near, "up")
+    ip("-n", site.outside, "link", "set", far, "up")
 
 
 def _new_bridges(bridges: int) -> Iterator[Dict[str, Any]]:
@@ -170,8 +152,9 @@ def with_flows(site: Site) -> Site:
         for number in range(FLOWS - 1)]
     text.write_text("\n".join(lines) + "\n")
     for bridge in flow_bridges(site.bridges):
-        _call("ovs-ofctl", "-O", "OpenFlow14", "--bundle", "replace-flows",
-              "unix:%s" % site.paths.bridge_socket("xenbr%d" % bridge), str(text))
+        if subprocess.call(("ovs-ofctl", "-O", "OpenFlow14", "--bundle", "replace-flows",
+                            "unix:%s" % site.paths.bridge_socket("xenbr%d" % bridge), str(text))) != 0:
+            raise BenchFailed("xenbr%d did not take %d flows" % (bridge, FLOWS))
     return site._replace(flows=FLOWS)
 
 

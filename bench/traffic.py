@@ -125,10 +125,8 @@ def probing(namespace: str, pairs: Tuple[Pair, ...], patience_s: float = PATIENC
             child.kill()
 
 
-# What follows is the prober's own.
-
-class _Line:
-    """One pair while it is probed."""
+class Line:
+    """One pair while it is probed, from inside the namespace: frames of its own, sent and heard."""
 
     def __init__(self, pair: Pair, number: int) -> None:
         self.pair, self.number = pair, number
@@ -174,14 +172,16 @@ class _Line:
         self.worst_silence_s = max(self.worst_silence_s, until_s - self.last_heard_s)
 
 
+# What follows is the prober's own.
+
 class _Probe:
     """All pairs, probed in one loop. It ends when its stdin does, so with whoever started it."""
 
     def __init__(self, pairs: List[Pair], patience_s: float) -> None:
         self.patience_s = patience_s
         self.stopped_s = float("inf")
-        self.lines = [_Line(pair, number) for number, pair in enumerate(pairs)]
-        self.by_ear: Dict[socket.socket, _Line] = {line.ear: line for line in self.lines}
+        self.lines = [Line(pair, number) for number, pair in enumerate(pairs)]
+        self.by_ear: Dict[socket.socket, Line] = {line.ear: line for line in self.lines}
 
     def run(self) -> None:
         missing = self._until_heard()
@@ -195,7 +195,7 @@ class _Probe:
             (line.sent, line.received, line.worst_silence_s * 1000.0, line.last_heard_s >= self.stopped_s)
             for line in self.lines]}))
 
-    def _until_heard(self) -> Optional[_Line]:
+    def _until_heard(self) -> Optional[Line]:
         """Every pair once, so that it is known to work; gives one that stays silent."""
         end_s = time.monotonic() + self.patience_s
         while time.monotonic() < end_s and not all(line.received for line in self.lines):

@@ -84,5 +84,5 @@ def read_update_report(path: Path) -> Optional[UpdateReport]:
         return UpdateReport(str(text["when"]), answer, str(text["error"]), tuple(map(str, text["problems"])),
                             {str(bridge): int(pid) for bridge, pid in text["put_back"].items()},
                             tuple(map(str, text["owed"])))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+    except (OSError,) + files.NONSENSE:
         return None

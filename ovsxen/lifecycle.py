@@ -13,19 +13,25 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import TURN_WITHIN_S, Host, Result, Run, Step, Warn, run_steps, take_turn
 
-WATCH_ENDS_WITHIN_S = TURN_WITHIN_S + 2 * daemons.STOP_WITHIN_S
-"""Its patience with whoever has the turn, and then with two daemons that hang."""
+WATCH_TURN_WITHIN_S = 120.0
+WATCH_ENDS_WITHIN_S = WATCH_TURN_WITHIN_S + 2 * daemons.STOP_WITHIN_S
+"""Its patience with whoever has the turn, a restart perhaps, and then with two daemons that hang."""
 
 
 def stop_phase(name: str) -> Callable[[Run], Result]:
     """The phase that stops one daemon and waits until it is gone."""
     def stop_daemon(run: Run) -> Result:
-        before = daemons.find_anywhere(run.paths, name)
-        how = daemons.stop(run.paths, name).how
-        if how:
-            return Result(Outcome.DONE, "%s stopped (%s)" % (before.label, how))
-        return Result(Outcome.UNCHANGED, "was not running")
+        return stop_one(run, name)
     return stop_daemon
+
+
+def stop_one(run: Run, name: str, *, ask_first: bool = True) -> Result:
+    """Stop a daemon of Open vSwitch as daemons.stop does, and say how."""
+    before = daemons.find_anywhere(run.paths, name)
+    how = daemons.stop(run.paths, name, ask_first=ask_first).how
+    if how:
+        return Result(Outcome.DONE, "%s stopped (%s)" % (before.label, how))
+    return Result(Outcome.UNCHANGED, "was not running")
 
 
 STOP_PHASES = (Step(VSWITCHD, stop_phase(VSWITCHD)), Step(OVSDB_SERVER, stop_phase(OVSDB_SERVER), needs=(VSWITCHD,)))
@@ -61,9 +67,9 @@ def _signal(watching: Process, number: int) -> None:
     process.send_signal(watching, signal.SIGCONT)
 
 
-def stop_daemons(host: Host, warn: Warn) -> Iterator[Phase]:
-    """Stop both daemons of Open vSwitch."""
-    with take_turn(host.paths):
+def stop_daemons(host: Host, warn: Warn, turn_within_s: float = TURN_WITHIN_S) -> Iterator[Phase]:
+    """Stop both daemons of Open vSwitch, when whoever works on them has ended. Raises NoAnswer, AdministratorError."""
+    with take_turn(host.paths, turn_within_s):
         yield from run_steps(Run(host, warn), STOP_PHASES)
 
 

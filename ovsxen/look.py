@@ -11,14 +11,14 @@ from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import gate
 from ovsxen.answer import UpdateReport, read_update_report
-from ovsxen.errors import NotPermitted, OvsxenError
+from ovsxen.errors import AdministratorError, NotPermitted, OvsxenError
 from ovsxen.host import detach, identity, inventory, kmod, process
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.inventory import NetworkConf
 from ovsxen.host.kmod import KernelModules
 from ovsxen.host.paths import Paths
 from ovsxen.host.process import Process
-from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, ovsdb
+from ovsxen.ovs import confdb, daemons, dblog, dbtool, flows_file, generations, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.dblog import Kind, Log
 from ovsxen.ovs.generations import Recovery
@@ -63,7 +63,7 @@ class SeenDaemon(NamedTuple):
 
     @property
     def is_stopped(self) -> bool:
-        """Stopped by a signal: somebody can continue it."""
+        """By a signal: somebody can continue it."""
         return self.daemon.process is not None and self.daemon.process.is_stopped
 
     @property
@@ -91,7 +91,9 @@ class Watch(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Everything that a look at the host gives. `disabled` is network.conf where it does not ask for the switch."""
+    """Everything that a look at the host gives. `disabled` is network.conf where it does not ask for the switch.
+    `lost_flows`: the bridges whose flows a restart kept, and which are without them since.
+    """
 
     paths: Paths
     disabled: Optional[NetworkConf]
@@ -107,10 +109,12 @@ class Seen(NamedTuple):
     update: Optional[UpdateReport]
     update_under_way: bool
     start_under_way: bool
+    worker: Optional[process.Process]
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     watch: Watch
     disk_is_full: bool
     interfaces_kept: bool
+    lost_flows: Tuple[str, ...]
     ha_stopped: bool
     warnings: Tuple[str, ...]
 
@@ -122,15 +126,21 @@ def look(host: Host) -> Seen:
     conf_db = confdb.real_path(paths.conf_db)
     boot_id = identity.read_boot_id(paths)
     warnings = host.settings.problems + inventory.read_inventory(paths.inventory).problems
+    lost_flows: Tuple[str, ...] = ()
+    try:
+        lost_flows = flows_file.find_lost(paths, flows_file.holder_of(boot_id, vswitchd.daemon.process))
+    except AdministratorError as error:  # of one small part of what there is to see
+        warnings += (str(error),)
     return Seen(
         paths=paths, disabled=gate.why_disabled(paths), server=server, vswitchd=vswitchd,
         switch=_ask_server(host, server, vswitchd), modules=kmod.observe(paths, identity.kernel_release()),
         conf_db=conf_db, log=_check(conf_db, server), server_has_it_open=_has_open(server, conf_db),
         boot_id=boot_id, report=read_report(paths.boot_report, boot_id),
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
-        start_under_way=process.is_locked(paths.turn), recoveries=generations.read_recoveries(conf_db),
+        start_under_way=process.is_locked(paths.turn), worker=process.find_flock_holder(paths.turn),
+        recoveries=generations.read_recoveries(conf_db),
         watch=_look_at_watch(paths, boot_id), disk_is_full=_is_full(conf_db.parent),
-        interfaces_kept=paths.kept_interfaces.exists(),
+        interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
         ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
@@ -139,8 +149,8 @@ def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
     daemon = daemons.find_anywhere(paths, name)
     if daemon.state is not State.RUNNING:
         return SeenDaemon(daemon, Health.DEAD if daemon.state is State.DEAD else Health.STOPPED)
-    if daemon.process is not None and daemon.process.is_stopped:
-        return SeenDaemon(daemon, Health.HUNG, why_hung="%s is stopped by a signal or a debugger" % daemon.label)
+    if daemon.process is not None and daemon.process.is_halted:
+        return SeenDaemon(daemon, Health.HUNG, why_hung="%s does not answer" % daemon.process.label)
     try:
         said = daemons.ask(paths, daemon, "version", (), within_s)
     except NotPermitted:

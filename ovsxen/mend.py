@@ -1,20 +1,76 @@
-"""What the daemon does to the switch, on plan_watch's word: start what is gone, wake or replace what hangs.
+"""What the daemon does to the switch, on plan_watch's word: carry_out() starts, wakes, replaces, ends a lease.
 
 A start is a boot's own sequence, which leaves alone what is right and so asserts configuration and managers again; but
 --delete-bridges does not count: guests run on the bridges.
 """
 
 import signal
-from typing import Iterator, Tuple
+from typing import FrozenSet, Iterator, Tuple
 
 from ovsxen import boot
-from ovsxen.errors import AdministratorError
+from ovsxen import phases_online as online
+from ovsxen.errors import AdministratorError, NoAnswer, Refused
 from ovsxen.host import identity, process
-from ovsxen.ovs import confdb, daemons, generations, lease
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.news import News
+from ovsxen.ovs import confdb, daemons, lease, ovsdb
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
-from ovsxen.report import Phase
-from ovsxen.sequence import Host, Run, Warn, record, run_steps
+from ovsxen.plan_watch import Act, Decision
+from ovsxen.report import BAD, Outcome, Phase
+from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps
+
+
+def carry_out(host: Host, decision: Decision, news: News) -> None:
+    """Do it, and tell. To be called with the turn taken, except for END_LEASE: that may be of whoever has the turn.
+
+    Raises OvsxenError, OSError.
+    """
+    if decision.act is Act.END_LEASE:
+        if end_lease(host):
+            news.note("other_config:%s cleared: %s" % (lease.FLOW_RESTORE_WAIT, decision.why))
+    elif decision.act is Act.REWRITE:
+        phase = next(run_steps(Run(host, news.log.warn), (Step(decision.subject, online.rewrite_database),)))
+        news.note("%s; %s: %s" % (decision.why, phase.outcome.value, phase.reason))
+    elif decision.act is Act.COPY:
+        online.keep_generation(Run(host, news.log.warn))
+    elif decision.act is Act.WAKE:
+        for name in decision.names:
+            if wake(host, name):
+                news.note("%s continued: %s" % (name, decision.why))
+    else:
+        _bring_back(host, decision, news)
+
+
+def _bring_back(host: Host, decision: Decision, news: News) -> None:
+    """End what hangs, start what is gone, assert everything, and keep what tells why."""
+    news.note("%s: %s" % (decision.subject, decision.why))
+    _require_bridges(host, decision.names)
+    if decision.act is Act.REPLACE:
+        for name in decision.names:
+            keep_evidence(host, daemons.find(host.paths, name), decision, news)
+            daemons.stop(host.paths, name, ask_first=False)
+    for phase in start(host, news.log.warn, decision.names):
+        if phase.outcome is not Outcome.UNCHANGED:
+            news.phase(phase)
+        if phase.name in decision.names or phase.outcome in BAD:
+            news.note("%s %s: %s" % (phase.name, phase.outcome.value, phase.reason))
+    if decision.act is Act.START:  # the network first
+        for name in decision.names:
+            keep_evidence(host, Daemon(name, State.DEAD, None), decision, news)
+
+
+def keep_evidence(host: Host, daemon: Daemon, decision: Decision, news: News) -> None:
+    """Of why it hung or died, before that is gone."""
+    from ovsxen.ovs import evidence  # a watch that never needs it stays small
+    from ovsxen.ovs.evidence_sources import Kind
+
+    kind = Kind.HANG if decision.act is Act.REPLACE else Kind.DEATH
+    kept = evidence.collect(host.paths, daemon, kind, decision.why)
+    if kept.directory is not None:
+        news.note("what tells of it is kept in %s" % kept.directory)
+    for problem in kept.problems:
+        news.log.warn(problem)
 
 
 def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
@@ -22,36 +78,46 @@ def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
 
     ovs-vswitchd is left alone where it is not among them and does not run: it rests.
     """
-    _require_database(host)
     rests = VSWITCHD not in names and daemons.find_anywhere(host.paths, VSWITCHD).process is None
-    run = Run(never_purging(host), warn, identity.read_boot_id(host.paths))
+    run = Run(host.never_purging(), warn, identity.read_boot_id(host.paths))
     steps = (step for step in boot.boot_sequence() if not (rests and VSWITCHD in (step.name,) + step.needs))
     return record(run, run_steps(run, steps))
 
 
-def _require_database(host: Host) -> None:
-    """An empty conf.db in place of one that is gone would take every bridge from a switch that forwards.
-
-    Raises AdministratorError.
+def _require_bridges(host: Host, names: Tuple[str, ...]) -> None:
+    """Bridges that forward are not to go because conf.db has lost them: under an ovs-vswitchd that runs, ovsdb-server
+    is left as it is, gone or hung, rather than started on a file without them. Raises AdministratorError.
     """
-    paths = host.paths
-    conf_db = confdb.real_path(paths.conf_db)
-    if not conf_db.exists() and not generations.list_beside(conf_db, "good") \
-            and daemons.find(paths, OVSDB_SERVER).state is not State.RUNNING \
-            and daemons.find_anywhere(paths, VSWITCHD).state is State.RUNNING:
+    vswitchd = daemons.find(host.paths, VSWITCHD)
+    if OVSDB_SERVER not in names or vswitchd.state is not State.RUNNING:
+        return
+    found = confdb.assess(host.paths.conf_db)
+    lacking = frozenset() if found.log.kind is Kind.GOOD else _find_bridges(host, vswitchd) - _read_bridges(found)
+    if lacking:
         raise AdministratorError(
-            "%s is gone, with all copies, and ovs-vswitchd goes on with what it knows" % conf_db,
-            "put the file back; or run `ovsxen start`, which begins with an empty one and so takes down every bridge")
+            "%s is %s, and what there is to go back to lacks bridges with which ovs-vswitchd goes on (%s)" % (
+                found.path, found.log.kind.value, ", ".join(sorted(lacking))),
+            "put back a file that has them; or run `ovsxen start`, which takes them down")
 
 
-def never_purging(host: Host) -> Host:
-    """--delete-bridges is about starts; a daemon that died under guests is another matter."""
-    return host._replace(settings=host.settings._replace(delete_bridges=False, problems=()))
+def _find_bridges(host: Host, vswitchd: Daemon) -> FrozenSet[str]:
+    """Those that ovs-vswitchd has; none where it does not answer, and so has to be replaced anyhow."""
+    try:
+        return frozenset(daemons.ask(host.paths, vswitchd, "ofproto/list", (),
+                                     host.settings.answer_timeout_s).split())
+    except (NoAnswer, Refused):
+        return frozenset()
+
+
+def _read_bridges(found: confdb.Assessed) -> FrozenSet[str]:
+    """Those that ovsdb-server would begin with."""
+    with confdb.preview(found) as path:
+        return frozenset(ovsdb.query_file(path, found.log.size_bytes).bridges) if path else frozenset()
 
 
 def wake(host: Host, name: str) -> bool:
     """Continue a daemon that was stopped by a signal: it loses nothing. Tells whether it was there."""
-    target = daemons.find(host.paths, name).process
+    target = daemons.find_anywhere(host.paths, name).process
     return target is not None and process.send_signal(target, signal.SIGCONT)
 
 

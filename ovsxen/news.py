@@ -91,8 +91,8 @@ class News:
 
     def write(self, doing: str, attempts: Attempts) -> None:
         """Keep what `ovsxen status` is to know. A full disk is said once."""
-        me = process.read_process(os.getpid())
-        self._written = WatchReport(self.boot_id, os.getpid(), me.start_ticks if me else 0, self.clock.monotonic(),
+        me = process.myself()
+        self._written = WatchReport(self.boot_id, me.pid, me.start_ticks, self.clock.monotonic(),
                                     doing, self.problems, attempts, self.events)
         try:
             write_watch_report(self.paths.watch_report, self._written)

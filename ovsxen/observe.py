@@ -13,6 +13,7 @@ from ovsxen.host import identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Clock
 from ovsxen.host.process import Process
 from ovsxen.ovs import daemons
+from ovsxen.ovs.confdb_watch import ConfDbWatch, OnDisk
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.probe import Probe, Told, ask_configuration, ask_version, parse_told
 from ovsxen.plan_watch import NOBODY, Look, Sign
@@ -116,7 +117,8 @@ class Observer:
         self._report_due_s = 0.0
         self._hands_were_off = False
         self._written_s = 0.0
-        self._round_trip_s = clock.monotonic() + host.settings.round_trip_s
+        self._conf_db = ConfDbWatch(host.paths, clock.monotonic())
+        self._round_trip_due_s = clock.monotonic() + host.settings.round_trip_s
 
     def __enter__(self) -> "Observer":
         return self
@@ -162,14 +164,17 @@ class Observer:
             hands_off = self._why_hands_off()
             if self._hands_were_off and not hands_off:
                 self._ask_anew()
-            self._hands_were_off = bool(hands_off)
             found = {name: daemons.find(self.host.paths, name) for name in self._followed}
             server, vswitchd = (self._look_at(found[name]) for name in (OVSDB_SERVER, VSWITCHD))
+            hands_off = hands_off or self._who_works()  # what was seen may be of somebody's work that has just begun
+            self._hands_were_off = bool(hands_off)
         except (OvsxenError, OSError) as error:
             return Look(self.clock.monotonic(), Sign(OVSDB_SERVER), Sign(VSWITCHD), trouble=str(error))
+        on_disk = self._conf_db.look(self.clock.monotonic()) if server.answers and not hands_off else OnDisk()
         return Look(self.clock.monotonic(), server, vswitchd, hands_off=hands_off, late_s=late_s,
                     unfinished=not hands_off and self._is_unfinished(), configured=self.told.configured,
-                    lease=self.told.lease, refused=self.told.refused)
+                    lease=self.told.lease, refused=self.told.refused, conf_db=on_disk.problem,
+                    copy_is_due=on_disk.copy_is_due)
 
     def _is_unfinished(self) -> bool:
         """The last start or restart was killed, or failed; looked up now and then, and after every one."""
@@ -181,9 +186,13 @@ class Observer:
         return report is not None and not (report.finished and all(
             phase.outcome is not Outcome.FAILED for phase in report.phases))
 
+    def _who_works(self) -> str:
+        return "another ovsxen works on the switch" if process.is_locked(self.host.paths.turn) else ""
+
     def _why_hands_off(self) -> str:
-        if process.is_locked(self.host.paths.turn):
-            return "another ovsxen works on the switch"
+        works = self._who_works()
+        if works:
+            return works
         conf = why_disabled(self.host.paths)
         return "" if conf is None else conf.problem or "network.conf says bridge"
 
@@ -192,7 +201,9 @@ class Observer:
         if daemon.state is not State.RUNNING:
             stray = daemons.find_anywhere(self.host.paths, daemon.name).process
             self._follow(daemon.name, Followed())
-            return Sign(daemon.name, _key(stray), is_lost=True) if stray else Sign(daemon.name)
+            if stray is None:
+                return Sign(daemon.name)
+            return Sign(daemon.name, _key(stray), is_stopped=stray.is_stopped, is_traced=stray.is_traced, is_lost=True)
         target = daemon.process
         if target is None:
             return Sign(daemon.name, OUT_OF_SIGHT, is_lost=True)
@@ -204,7 +215,7 @@ class Observer:
         silent_since_s = followed.silent_since_s(now_s, self.host.settings.answer_timeout_s)
         return Sign(daemon.name, _key(target), silent_since_s,
                     0.0 if silent_since_s is None else process.read_cpu_s(target.pid),
-                    is_stopped=target.is_stopped and not target.is_traced, is_traced=target.is_traced,
+                    is_stopped=target.is_stopped, is_traced=target.is_traced,
                     is_lost=any(channel.is_lost for channel in followed.channels))
 
     def _open_channels(self, name: str, pid: int) -> Tuple[Channel, ...]:
@@ -221,12 +232,13 @@ class Observer:
 
     def _is_write_due(self, now_s: float) -> bool:
         """Now and then the configuration is to go the whole way round; sooner where ovs-vswitchd is behind: on a full
-        disk it cannot write how far it is, which only a write of our own shows.
+        disk it cannot write how far it is, which only a write of our own shows, and so does its end.
         """
-        if now_s < self._round_trip_s and not (self.told.is_behind and now_s >= self._written_s + WRITE_EVERY_S):
+        is_pressing = self.told.is_behind or self.told.refused
+        if now_s < self._round_trip_due_s and not (is_pressing and now_s >= self._written_s + WRITE_EVERY_S):
             return False
         self._written_s = now_s
-        self._round_trip_s = now_s + self.host.settings.round_trip_s
+        self._round_trip_due_s = now_s + self.host.settings.round_trip_s
         return True
 
 

@@ -13,7 +13,7 @@ from ovsxen.host import files, identity, kmod, proc
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, longest_socket_path
 from ovsxen.ovs import confdb, confdb_plan, daemons, dblog, dbtool, launch
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, Meanwhile, State
 from ovsxen.report import Outcome
 from ovsxen.sequence import Result, Run, refused_by_system
 
@@ -139,7 +139,7 @@ def start_ovsdb_server(run: Run) -> Result:
     log_began = daemons.log_size(run.paths, OVSDB_SERVER)
     server = daemons.start(run.paths, launch.ovsdb_server_argv(run.paths, run.settings, extra_dbs),
                            run.settings.ovsdb_server_priority, within_s,
-                           meanwhile=lambda: _prepare_to_talk(run))
+                           Meanwhile(once=lambda: _prepare_to_talk(run)))
     run.server_started = True
     refused = _find_refusal(run, log_began)
     if refused:

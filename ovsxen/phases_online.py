@@ -5,12 +5,12 @@ Importing this module imports what the conversation needs. It is done while the 
 
 from typing import Optional
 
-from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
 from ovsxen.host import firewall, identity, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
 from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, launch, ovsdb
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, Meanwhile, State
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.phases_offline import prepare_to_run
@@ -70,7 +70,7 @@ def _read_switch(run: Run) -> ovsdb.Switch:
 def _preview_switch(found: Optional[confdb.Found]) -> ovsdb.Switch:
     if found is None:
         return ovsdb.Switch(None, (), ())
-    with confdb.preview(found) as path:
+    with confdb.preview(confdb.Assessed(found.path, found.log, found.fallbacks)) as path:
         return ovsdb.query_file(path, found.log.size_bytes) if path else ovsdb.Switch(None, (), ())
 
 
@@ -125,7 +125,7 @@ def start_vswitchd(run: Run) -> Result:
     prepare_to_run(run, VSWITCHD)
     started = daemons.start(run.paths, launch.vswitchd_argv(run.paths, run.settings),
                             run.settings.vswitchd_priority, within_s,
-                            meanwhile=lambda: keep_generation(run), why_in_vain=lambda: _why_no_server(run))
+                            Meanwhile(once=lambda: keep_generation(run), why_in_vain=lambda: _why_no_server(run)))
     return _await_configured(run, started, deadline.remaining_s()) \
         or Result(Outcome.DONE, "%s started and configured" % started.label)
 
@@ -197,11 +197,11 @@ def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) 
 def _require_alive(run: Run, one: Daemon) -> None:
     if one.process is None:
         return
-    now = process.read_process(one.process.pid)
-    if now is None or now.start_ticks != one.process.start_ticks:
+    now = process.look_again(one.process)
+    if now is None:
         raise NoAnswer("%s ended meanwhile" % one.label, "see %s" % run.paths.log(one.name))
-    if now.is_stopped:
-        raise NoAnswer("%s does not answer" % now.label, "`kill -CONT %d`" % now.pid)
+    if now.is_halted:
+        raise NoAnswer("%s does not answer" % now.label, now.remedy)
 
 
 def keep_generation(run: Run) -> None:
@@ -220,6 +220,24 @@ def keep_generation(run: Run) -> None:
                 generations.keep(path, stream.fileno(), log)
     except OSError as error:
         run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
+
+
+def rewrite_database(run: Run) -> Result:
+    """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone."""
+    server = daemons.find(run.paths, OVSDB_SERVER)
+    if server.state is not State.RUNNING:
+        return Result(Outcome.SKIPPED, "ovsdb-server does not run")
+    path = confdb.real_path(run.paths.conf_db)
+    log = dblog.check(path, dbtool.DATABASE)
+    if log.kind is Kind.GOOD:
+        return Result(Outcome.UNCHANGED, "%s is whole" % path)
+    try:
+        daemons.ask(run.paths, server, "ovsdb-server/compact", (),
+                    run.settings.answer_timeout_s + dbtool.allowance_s(log.size_bytes))
+    except (NoAnswer, Refused) as error:
+        return Result(Outcome.DEGRADED, "%s is %s, and ovsdb-server does not write it anew: %s" % (
+            path, log.kind.value, error))
+    return Result(Outcome.DONE, "%s was %s: ovsdb-server has written it anew" % (path, log.kind.value))
 
 
 def guard_management(run: Run) -> Result:
@@ -250,11 +268,11 @@ def guard_management(run: Run) -> Result:
 
 
 def mend_interfaces(run: Run) -> Result:
-    """What a replacement of the kernel module that was killed has left: addresses, routes, and HA stopped."""
-    if not (run.paths.kept_interfaces.exists() or run.paths.ha_stopped.exists()):
+    """What a restart that was killed or failed has left: flows lost, addresses and routes lost, and HA stopped."""
+    if not any(path.exists() for path in (run.paths.kept_flows, run.paths.kept_interfaces, run.paths.ha_stopped)):
         return Result(Outcome.SKIPPED, "nothing was left half done")
     if run.dry_run:
-        return Result(Outcome.WOULD, "put back addresses and routes, and start HA")
+        return Result(Outcome.WOULD, "put back flows, addresses and routes, and start HA")
     from ovsxen import left_over  # few starts need it
 
     return left_over.mend(run)

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import NamedTuple, Optional, Tuple
 
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
-from ovsxen.ovs.lease import Lease
+from ovsxen.ovs.lease import FLOW_RESTORE_WAIT, Lease
 
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0)
 """Between a start and the next; the first comes at once."""
@@ -29,7 +29,12 @@ BUSY_SHARE = 0.05
 
 
 class Limits(NamedTuple):
-    """What the administrator may choose, in seconds; /etc/sysconfig/openvswitch says what each means."""
+    """What the administrator may choose, in /etc/sysconfig/openvswitch.
+
+    `hang_s`: how long a daemon may be silent and idle. `busy_s`: how long silent or behind, however busy.
+    `foreign_lease_s`: how long another program may hold flows back. `attempts`: that many starts of a daemon within
+    `window_s`, then a rest of `rest_s` before each further one.
+    """
 
     hang_s: float
     busy_s: float
@@ -67,10 +72,11 @@ class Sign(NamedTuple):
 class Look(NamedTuple):
     """All that is seen at one moment, in seconds of the monotonic clock.
 
-    `trouble`: why nothing could be seen, or ""; else the rest says nothing. `hands_off`: why nothing may be done, or
-    "". `unfinished`: the last start or restart was killed, or failed. `late_s`: by how much this look came later than
-    it was meant to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the database answered.
-    `lease`: flow-restore-wait. `refused`: why the database cannot be written, or "".
+    `trouble`: why nothing could be seen, or "". Where it is set, the rest means nothing. `hands_off`: why nothing may
+    be done, or "". `unfinished`: the last start or restart was killed, or failed. `late_s`: by how much this look came
+    later than it was meant to, as on a host that is short of CPU. `configured`: cur_cfg and next_cfg, where the
+    database answered. `lease`: flow-restore-wait. `refused`: why the database cannot be written, or "". `conf_db`: what
+    of it is not as its server left it, or "". `copy_is_due`: of conf.db.
     """
 
     now_s: float
@@ -83,11 +89,17 @@ class Look(NamedTuple):
     configured: Optional[Tuple[int, int]] = None
     lease: Optional[Lease] = None
     refused: str = ""
+    conf_db: str = ""
+    copy_is_due: bool = False
 
 
 class Course(NamedTuple):
-    """What is remembered of one daemon. `attempts`, `wakes`: when it was started again, or woken, in the
-    last `window_s`, oldest first. `excused_s`: how much of its silence was the host's, not its own.
+    """What is remembered of one daemon.
+
+    `cpu_s`: what it had used at `cpu_at_s`, the last look. `busy_at_s`: when it last used the CPU, or was not silent.
+    `excused_s`: how much of its silence was the host's, not its own. `stopped_since_s`: since when it is stopped by a
+    signal; a wake begins that anew. `wakes`, `attempts`: when it was woken, or started again, in the last `window_s`,
+    oldest first.
     """
 
     key: Tuple[int, int] = NOBODY
@@ -101,20 +113,26 @@ class Course(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What is remembered from look to look."""
+    """What is remembered from look to look.
+
+    `cur_cfg`: as last read. `behind_since_s`: since when the same ovs-vswitchd leaves it as it is, below next_cfg.
+    `leased_since_s`: since when flow-restore-wait is seen set. `finish_tried_s`, `lease_end_tried_s`: when a FINISH or
+    an END_LEASE was last decided, whatever came of it.
+    """
 
     server: Course = Course()
     vswitchd: Course = Course()
     cur_cfg: int = 0
     behind_since_s: Optional[float] = None
     leased_since_s: Optional[float] = None
-    finished_s: Optional[float] = None
-    lease_ended_s: Optional[float] = None
+    finish_tried_s: Optional[float] = None
+    lease_end_tried_s: Optional[float] = None
+    rewrite_tried_s: Optional[float] = None
 
 
 class Act(Enum):
     """What to do now. REPLACE keeps evidence, ends a daemon, starts another. FINISH repeats a start that was killed or
-    failed.
+    failed. REWRITE has ovsdb-server write conf.db from its memory; COPY keeps a good copy of it.
     """
 
     WAIT = "wait"
@@ -123,6 +141,8 @@ class Act(Enum):
     REPLACE = "replace"
     FINISH = "finish"
     END_LEASE = "end lease"
+    REWRITE = "write anew"
+    COPY = "copy"
 
 
 class Decision(NamedTuple):
@@ -133,6 +153,15 @@ class Decision(NamedTuple):
     names: Tuple[str, ...] = ()
     why: str = ""
     problems: Tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What `act` is done to, for people."""
+        if self.act is Act.END_LEASE:
+            return "other_config:%s" % FLOW_RESTORE_WAIT
+        if self.act in (Act.REWRITE, Act.COPY):
+            return "conf.db"
+        return " and ".join(self.names) or "the whole switch"
 
 
 def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
@@ -154,14 +183,17 @@ def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
 
 def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
     why = _why_end_lease(memory, look, limits)
-    if why and look.server.answers and _is_due(memory.lease_ended_s, look.now_s, LEASE_RETRY_S):
-        return Decision(memory._replace(lease_ended_s=look.now_s), Act.END_LEASE, why=why)
+    if why and look.server.answers and _is_due(memory.lease_end_tried_s, look.now_s, LEASE_RETRY_S):
+        return Decision(memory._replace(lease_end_tried_s=look.now_s), Act.END_LEASE, why=why)
     if look.hands_off:
         return Decision(memory, Act.WAIT)
     pairs = ((look.server, memory.server), (look.vswitchd, memory.vswitchd))
     gone = tuple(sign.name for sign, course in pairs if not sign.runs and may_start(course, look.now_s, limits))
     if gone and (look.server.answers or OVSDB_SERVER in gone):
-        return Decision(memory, Act.START, gone, "%s is gone" % " and ".join(gone))
+        return Decision(memory, Act.START, gone, "both are gone" if len(gone) > 1 else "it is gone")
+    if gone and look.server.is_lost and may_start(memory.server, look.now_s, limits):
+        return Decision(memory, Act.REPLACE, (OVSDB_SERVER,),
+                        "ovs-vswitchd is gone and cannot be started while its pidfile or control socket is gone")
     for sign, course in pairs:
         if _is_to_be_woken(sign, course, look.now_s):
             return Decision(memory, Act.WAKE, (sign.name,), "it was stopped by a signal")
@@ -169,9 +201,13 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         why = _why_hung(memory, look, sign, limits)
         if why and may_start(course, look.now_s, limits):
             return Decision(memory, Act.REPLACE, (sign.name,), why)
+    if look.conf_db and look.server.answers and _is_due(memory.rewrite_tried_s, look.now_s, limits.rest_s):
+        return Decision(memory._replace(rewrite_tried_s=look.now_s), Act.REWRITE, why=look.conf_db)
+    if look.copy_is_due and look.server.answers:
+        return Decision(memory, Act.COPY)
     both_answer = look.server.answers and look.vswitchd.answers
-    if look.unfinished and both_answer and _is_due(memory.finished_s, look.now_s, limits.rest_s):
-        return Decision(memory._replace(finished_s=look.now_s), Act.FINISH, (),
+    if look.unfinished and both_answer and _is_due(memory.finish_tried_s, look.now_s, limits.rest_s):
+        return Decision(memory._replace(finish_tried_s=look.now_s), Act.FINISH, (),
                         "the last start or restart was killed before its end, or failed")
     return Decision(memory, Act.WAIT)
 
@@ -188,6 +224,8 @@ def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
             behind_since_s = None
         elif behind_since_s is None or now_cfg != cur_cfg or look.vswitchd.key != memory.vswitchd.key:
             behind_since_s = look.now_s
+        else:
+            behind_since_s += _excused_s(look)
         cur_cfg = now_cfg
     leased_since_s = None
     if look.lease is not None:
@@ -195,6 +233,11 @@ def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
     return memory._replace(server=_follow(memory.server, look.server, look, limits),
                            vswitchd=_follow(memory.vswitchd, look.vswitchd, look, limits), cur_cfg=cur_cfg,
                            behind_since_s=behind_since_s, leased_since_s=leased_since_s)
+
+
+def _excused_s(look: Look) -> float:
+    """How long the host let nobody run before this look, ovs-vswitchd no more than us."""
+    return look.late_s if look.late_s > LATE_S else 0.0
 
 
 def _follow(course: Course, sign: Sign, look: Look, limits: Limits) -> Course:
@@ -206,7 +249,7 @@ def _follow(course: Course, sign: Sign, look: Look, limits: Limits) -> Course:
     used = sign.cpu_s - course.cpu_s > BUSY_SHARE * (look.now_s - course.cpu_at_s)
     excused_s = 0.0
     if sign.silent_since_s is not None:
-        excused_s = course.excused_s + (look.late_s if look.late_s > LATE_S else 0.0)
+        excused_s = course.excused_s + _excused_s(look)
     stopped_since_s = None
     if sign.is_stopped:
         stopped_since_s = look.now_s if course.stopped_since_s is None else course.stopped_since_s
@@ -309,13 +352,13 @@ def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]
             problems.append(describe_rest(sign.name, course, limits))
         if sign.is_traced:
             problems.append("%s is held by a debugger and so left alone: end the debugger" % sign.name)
-        if sign.is_lost:
+        if sign.is_lost and not look.hands_off:
             problems.append("%s runs, but its pidfile or control socket is gone, so it cannot be watched: run `ovsxen "
                             "restart`" % sign.name)
     if look.refused:
         problems.append("ovsdb-server cannot write conf.db (%s), so nothing that is changed is kept or configured: "
                         "make room on its disk, and see that it is writable" % look.refused)
     if look.lease is not None and _own_end_s(look.lease, look.now_s) is None:
-        problems.append("another program has set other_config:flow-restore-wait, so new flows are held back: it is "
-                        "cleared after %.0f s" % limits.foreign_lease_s)
+        problems.append("another program has set other_config:%s, so new flows are held back: it is cleared after "
+                        "%.0f s" % (FLOW_RESTORE_WAIT, limits.foreign_lease_s))
     return tuple(problems)

@@ -42,9 +42,9 @@ def reload(host: Host, warn: Warn) -> Iterator[Phase]:
 
 
 def _reload(host: Host, warn: Warn) -> Iterator[Phase]:
-    newer = is_newer_installed(host, warn)
+    newer = why_restart(host, warn)
     if newer:
-        warn(newer)
+        yield Phase("version", Outcome.DONE, newer)
         yield from restart(host, warn, keep_flows=not host.settings.delete_bridges)
     else:
         with take_turn(host.paths):
@@ -61,7 +61,7 @@ def reload_watch(run: Run) -> Result:
     return Result(Outcome.DONE, "the ovsxen daemon (pid %d) reads its settings anew" % watching.pid)
 
 
-def is_newer_installed(host: Host, warn: Warn) -> str:
+def why_restart(host: Host, warn: Warn) -> str:
     """What is installed and what runs, where the first is newer; else "". What cannot be known is not newer."""
     try:
         running = daemons.find(host.paths, VSWITCHD)

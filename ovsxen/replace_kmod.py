@@ -17,7 +17,7 @@ from ovsxen.ovs import daemons, datapaths, switching
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.phases_online import open_database
 from ovsxen.report import Outcome, Phase
-from ovsxen.restart import STOP_VSWITCHD, Job, Restart, run_job
+from ovsxen.restart import STOP_VSWITCHD, Restart, Stages, run_stages
 from ovsxen.sequence import Host, Result, Run, Step, Warn
 
 SYNC_UNIT = "openvswitch-xapi-sync.service"
@@ -27,14 +27,14 @@ INTERFACES = "interfaces"
 
 
 def force_reload_kmod(host: Host, warn: Warn, *, restart_ha: bool) -> Iterator[Phase]:
-    """Restart both daemons with the installed kernel module; flows are kept, and bridges are never purged.
+    """Restart both daemons with the installed kernel module. Flows are kept; --delete-bridges does not count.
 
-    `restart_ha`: the HA daemon is stopped meanwhile where HA is armed; else that is refused. From there to its end
-    neither a signal nor a lost terminal interrupts it.
+    `restart_ha`: the HA daemon is stopped meanwhile where HA is armed; else that is refused. From its first phase to
+    its end neither a signal nor a lost terminal interrupts it.
     """
-    job = Replacement(Restart(keep_flows=True), restart_ha=restart_ha)
-    return unless_disabled(host, warn, lambda: run_job(
-        host, warn, Job(job.preparation(), job.sequence(), job.release)))
+    one = Replacement(Restart(keep_flows=True), restart_ha=restart_ha)
+    return unless_disabled(host, warn, lambda: run_stages(
+        host.never_purging(), warn, Stages(one.preparation(), one.sequence(), one.release)))
 
 
 class Replacement:

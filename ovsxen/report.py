@@ -35,7 +35,7 @@ class Phase(NamedTuple):
 
     def as_text(self) -> str:
         """A line for people, and one for each name."""
-        line = "%-14s %-9s %7.1f ms  %s" % (self.name, self.outcome.value, self.ms, self.reason)
+        line = "%-17s %-9s %7.1f ms  %s" % (self.name, self.outcome.value, self.ms, self.reason)
         return "\n".join([line] + ["                 %s" % printable(name) for name in self.names])
 
     def as_json(self) -> Dict[str, Any]:
@@ -88,5 +88,5 @@ def read_report(path: Path, boot_id: str) -> Optional[Report]:
                              tuple(map(str, phase["names"]))) for phase in text["phases"])
         return Report(boot_id, bool(text["finished"]), phases, tuple(map(str, text["purged"])),
                       tuple(map(str, text["warnings"])))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError,) + files.NONSENSE:
         return None

@@ -33,9 +33,17 @@ class Host(NamedTuple):
     paths: Paths
     settings: Settings
 
+    def never_purging(self) -> "Host":
+        """--delete-bridges is about starts; a daemon that died under guests is another matter."""
+        return self._replace(settings=self.settings._replace(delete_bridges=False, problems=()))
+
 
 class Run:
-    """One run of a sequence: the host, and what earlier phases learnt that later ones need."""
+    """One run of a sequence: the host, and what earlier phases learnt that later ones need.
+
+    `keeps_bridges`: ovs-vswitchd ran when this began, so that none is purged though it may have been stopped by now.
+    `stray_vswitchd`: what a look through all processes found of it, which is done once.
+    """
 
     def __init__(self, host: Host, warn: Warn, boot_id: str = "", *, dry_run: bool = False) -> None:
         self.paths, self.settings = host
@@ -93,9 +101,9 @@ class Step(NamedTuple):
     vital: bool = True
 
 
-def take_turn(paths: Paths) -> process.HeldLock:
+def take_turn(paths: Paths, within_s: float = TURN_WITHIN_S) -> process.HeldLock:
     """The lock under which one process at a time starts or stops this host's switch. Raises when it stays taken."""
-    return _take(paths.turn, TURN_WITHIN_S, "starting or stopping the switch")
+    return _take(paths.turn, within_s, "starting or stopping the switch")
 
 
 def take_update_turn(paths: Paths) -> process.HeldLock:

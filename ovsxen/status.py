@@ -8,6 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from ovsxen.answer import UNFINISHED
 from ovsxen.look import Health, Link, Seen, SeenDaemon
+from ovsxen.ovs.daemons import OVSDB_SERVER
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.lease import FLOW_RESTORE_WAIT, read_lease
 from ovsxen.plan_boot import BOOT_ID_KEY
@@ -81,13 +82,16 @@ def _daemon_problems(seen: Seen) -> List[str]:
 
 def _daemon_problem(seen: Seen, one: SeenDaemon) -> str:
     name = one.daemon.name
+    remedy = "run `ovsxen start`"
+    if name == OVSDB_SERVER and seen.vswitchd.health is Health.RUNNING and seen.log.kind is not Kind.GOOD:
+        remedy = ("%s is %s, so put back a good one, or run `ovsxen start`, which begins with what there is to go back "
+                  "to and takes down every bridge that is not in it" % (seen.conf_db, seen.log.kind.value))
     if one.health is Health.RUNNING:
         return one.pidfile_problem and "%s: run `ovsxen restart`" % one.pidfile_problem
     if one.health is Health.STOPPED:
-        return "%s does not run: run `ovsxen start`" % name
+        return "%s does not run: %s" % (name, remedy)
     if one.health is Health.DEAD:
-        return "%s died: its pidfile %s is there and nobody holds it; run `ovsxen start`" % (
-            name, seen.paths.pidfile(name))
+        return "%s died: its pidfile %s is there and nobody holds it; %s" % (name, seen.paths.pidfile(name), remedy)
     if one.is_traced:
         return "%s is held by a debugger, which is to be ended" % one.daemon.label
     if one.is_stopped:
@@ -111,7 +115,8 @@ def _switch_problems(seen: Seen) -> List[str]:
     if row is None or row.external_ids.get(BOOT_ID_KEY) != seen.boot_id:
         problems.append("the database was not prepared for this boot, last boot's bridges may be in it: "
                         "run `ovsxen start`")
-    if row is not None and read_lease(row.other_config) is not None:
+    if row is not None and read_lease(row.other_config) is not None \
+            and not any(FLOW_RESTORE_WAIT in problem for problem in _watch_problems(seen)):
         problems.append("other_config:%s is set, so new flows are held back: run `ovsxen reload`" % FLOW_RESTORE_WAIT)
     if row is None or not row.external_ids.get("system-id"):
         problems.append("external_ids:system-id is not set, controllers do not know this host: put INSTALLATION_UUID "
@@ -147,9 +152,12 @@ def _database_problems(seen: Seen) -> List[str]:
 
 
 def _boot_problems(seen: Seen) -> List[str]:
-    if seen.report is None:
-        return []
     problems = []
+    if seen.worker is not None and seen.worker.is_halted:
+        problems.append("%s has begun to start, stop or restart the switch and does not go on: %s" % (
+            seen.worker.label, seen.worker.remedy))
+    if seen.report is None:
+        return problems
     if not seen.report.finished and seen.start_under_way:
         problems.append("a start is under way: look again when it has ended")
     elif not seen.report.finished:
@@ -166,8 +174,8 @@ def _watch_problems(seen: Seen) -> List[str]:
             return []
         return ["the ovsxen daemon (pid %d) is gone, so nobody starts again what dies: run %s" % (
             report.pid, START_WATCH)]
-    if watching.is_stopped:
-        return ["%s does not watch the switch: run `kill -CONT %d`" % (watching.label, watching.pid)]
+    if watching.is_halted:
+        return ["%s does not watch the switch: %s" % (watching.label, watching.remedy)]
     if seen.watch.is_stale and not seen.watch.has_room:
         return ["%s has no room for what %s says of the switch: make room there" % (
             seen.paths.rundir, watching.label)]
@@ -178,10 +186,14 @@ def _watch_problems(seen: Seen) -> List[str]:
 
 
 def _unfinished_problems(seen: Seen) -> List[str]:
-    """What a replacement of the kernel module that was killed has left."""
+    """What a restart, or a replacement of the kernel module, has left that failed or was killed."""
     if seen.start_under_way:
         return []
     problems = []
+    if seen.lost_flows:
+        problems.append("the flows that a restart kept of %s are not all put back, %s has them: run `ovsxen start`, "
+                        "which tries again; to do without them, remove that file" % (
+                            ", ".join(map(printable, seen.lost_flows)), seen.paths.kept_flows))
     if seen.interfaces_kept:
         problems.append("addresses and routes of internal ports that were lost with the kernel module are not all put "
                         "back, %s has them: run `ovsxen start`" % seen.paths.kept_interfaces)

@@ -6,7 +6,7 @@ what runs without touching it. XAPI is unknown here.
 
 import signal
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 from ovsxen import boot, lifecycle, mend
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
@@ -14,13 +14,12 @@ from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.host.detach import Pidfile
-from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.news import WELL, Log, News, log_to_syslog
 from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
-from ovsxen.ovs.daemons import VSWITCHD, Daemon, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.plan_watch import (
     Act,
     Course,
@@ -33,7 +32,7 @@ from ovsxen.plan_watch import (
     is_resting,
     may_start_at_s,
 )
-from ovsxen.report import BAD, Outcome
+from ovsxen.report import Outcome
 from ovsxen.sequence import Host, explain, refused_by_system
 from ovsxen.watch_report import BUSY, Attempts
 
@@ -49,7 +48,7 @@ class Ended(NamedTuple):
     anew: bool = False
 
 
-class Found(Enum):
+class BootFailure(Enum):
     """Why a boot over daemons that run has failed."""
 
     SILENT = "one did not answer, and was mended"
@@ -66,8 +65,9 @@ class Supervisor:
         self.news = news
         self.wakeup = wakeup
         self.memory = _remembered(news)
+        self.failure = ""
 
-    def rest(self) -> None:
+    def wait_for_back_off(self) -> None:
         """Wait as long as a predecessor would have: the limit on starts holds for all instances of a boot together."""
         course, limits = self.memory.vswitchd, _limits(self.host)
         if is_resting(course, MACHINE_CLOCK.monotonic(), limits):
@@ -77,8 +77,9 @@ class Supervisor:
                 and daemons.find(self.host.paths, VSWITCHD).state is not State.RUNNING:
             self.news.write(BUSY, self.attempts())
             self.news.notifier.extend(deadline.remaining_s() + self.host.settings.start_timeout_s)
-            self.news.notifier.status("ovs-vswitchd failed %d times and rests for %.0f s; `ovsxen start` tries at once"
-                                      % (len(course.attempts), deadline.remaining_s()))
+            self.news.notifier.status(
+                "ovs-vswitchd was started %d times and is not started again for %.0f s; `ovsxen start` tries at once"
+                % (len(course.attempts), deadline.remaining_s()))
             self.wakeup.wait((), deadline.at_most_s(1.0))
         self.news.problems = ()
 
@@ -86,7 +87,7 @@ class Supervisor:
         """Bring the switch up, or find that it is; gives the exit code. A signal ends it between two phases."""
         code = EXIT_OK
         # Where an instance of this boot was watching, the bridges have guests on them.
-        host = mend.never_purging(self.host) if self.news.predecessor else self.host
+        host = self.host.never_purging() if self.news.predecessor else self.host
         self._allow_time()
         for phase in boot.start(host, self.news.log.warn):
             self.news.phase(phase)
@@ -98,7 +99,27 @@ class Supervisor:
                 break
         return code
 
-    def mend_silent(self) -> Found:
+    def boot_anew(self) -> None:
+        """Boot as the program that follows another one in the process, which goes on watching whatever comes of it."""
+        try:
+            self.boot()
+        except Exception as raised:
+            self.news.note("begun anew; the switch was not gone through: %s" % explain(raised, "the system refused"))
+
+    def bring_up(self, *, in_background: bool) -> Tuple[int, bool]:
+        """Boot, and boot again where what failed could be mended; gives the exit code, and whether it is to be watched.
+
+        In the background, where nobody starts the daemon again, also what failed is.
+        """
+        code = self.boot()
+        if code != EXIT_FAILED or in_background or why_disabled(self.host.paths) is not None:
+            return code, code in (EXIT_OK, EXIT_FAILED)
+        failure = self.mend_silent()
+        if failure is BootFailure.SILENT:
+            code = self.boot()
+        return code, code == EXIT_OK or failure is BootFailure.OUT_OF_REACH
+
+    def mend_silent(self) -> BootFailure:
         """Mend, as the watch would, what runs and does not answer. A boot fails over it.
 
         Else each instance would fail like the one before it, and nobody would mend anything.
@@ -112,15 +133,15 @@ class Supervisor:
                 if decision.act in (Act.WAKE, Act.REPLACE):
                     self.memory = decision.memory
                     self._act(decision)
-                    return Found.SILENT
+                    return BootFailure.SILENT
                 if decision.act is Act.WAIT:
                     self.memory = decision.memory
                 running = [sign for sign in (look.server, look.vswitchd) if sign.runs]
                 if certain.has_passed() and all(sign.answers or sign.is_lost for sign in running):
                     is_lost = len(running) == 2 and any(sign.is_lost for sign in running)
-                    return Found.OUT_OF_REACH if is_lost else Found.OTHER
+                    return BootFailure.OUT_OF_REACH if is_lost else BootFailure.OTHER
                 self.wakeup.wait(observer.descriptors(), observer.tick_s)
-        return Found.OTHER
+        return BootFailure.OTHER
 
     def _allow_time(self) -> None:
         """Ask systemd for what a phase may take."""
@@ -141,9 +162,10 @@ class Supervisor:
                     return False
                 look = observer.look(late_s=max(0.0, MACHINE_CLOCK.monotonic() - due_s))
                 decision = decide(self.memory, look, limits)
-                self.news.watching(decision.problems, self.attempts())
                 if look.server.answers and look.vswitchd.answers:
+                    self.failure = ""
                     self.news.all_answer()
+                self.news.watching(decision.problems + ((self.failure,) if self.failure else ()), self.attempts())
                 if decision.act is Act.WAIT or self._act(decision):
                     self.memory = decision.memory
                 if decision.act is not Act.WAIT:
@@ -155,7 +177,7 @@ class Supervisor:
 
     def _is_the_daemon(self) -> bool:
         try:
-            return self.pidfile.is_kept()
+            return self.pidfile.keep()
         except OSError:
             return True  # its file cannot be made again: nobody else's can
 
@@ -167,7 +189,7 @@ class Supervisor:
         self.news.notifier.stopping("stopping ovs-vswitchd, then ovsdb-server")
         self.news.write(BUSY, self.attempts())
         code = EXIT_OK
-        for phase in lifecycle.stop_daemons(self.host, self.news.log.warn):
+        for phase in lifecycle.stop_daemons(self.host, self.news.log.warn, lifecycle.WATCH_TURN_WITHIN_S):
             self.news.phase(phase)
             code = code or phase.exit_code
         self.news.ended(Attempts())
@@ -179,54 +201,21 @@ class Supervisor:
         Whatever goes wrong is told, a defect too: the watch goes on, and the limits hold for what is tried again.
         """
         try:
-            if decision.act is Act.END_LEASE:  # also one that is held by whoever has the turn
-                self._end_lease(decision.why)
+            if decision.act is Act.END_LEASE:
+                mend.carry_out(self.host, decision, self.news)
                 return True
             turn = process.try_lock(self.host.paths.turn)
             if turn is None:
                 return False
             with turn:
                 self.news.write(BUSY, attempts_in(decision.memory))
-                self._mend(decision)
+                mend.carry_out(self.host, decision, self.news)
+                self.failure = ""
         except Exception as raised:
-            self.news.note("%s %s: %s" % (decision.act.value, " and ".join(decision.names),
-                                          explain(raised, "the system refused")))
+            self.failure = "%s: %s failed: %s" % (decision.subject, decision.act.value,
+                                                  explain(raised, "the system refused"))
+            self.news.note(self.failure)
         return True
-
-    def _end_lease(self, why: str) -> None:
-        if mend.end_lease(self.host):
-            self.news.note("other_config:flow-restore-wait cleared: %s" % why)
-
-    def _mend(self, decision: Decision) -> None:
-        if decision.act is Act.WAKE:
-            for name in decision.names:
-                if mend.wake(self.host, name):
-                    self.news.note("%s continued: %s" % (name, decision.why))
-            return
-        self.news.note("%s: %s" % (" and ".join(decision.names) or "asserting all of the switch", decision.why))
-        if decision.act is Act.REPLACE:
-            for name in decision.names:
-                self._keep_evidence(daemons.find(self.host.paths, name), decision)
-                daemons.stop(self.host.paths, name, ask_first=False)
-        for phase in mend.start(self.host, self.news.log.warn, decision.names):
-            if phase.outcome is not Outcome.UNCHANGED:
-                self.news.phase(phase)
-            if phase.name in decision.names or phase.outcome in BAD:
-                self.news.note("%s %s: %s" % (phase.name, phase.outcome.value, phase.reason))
-        if decision.act is Act.START:  # the network first
-            for name in decision.names:
-                self._keep_evidence(Daemon(name, State.DEAD, None), decision)
-
-    def _keep_evidence(self, daemon: Daemon, decision: Decision) -> None:
-        from ovsxen.ovs import evidence  # a daemon that never needs it stays small
-        from ovsxen.ovs.evidence_sources import Kind
-
-        kind = Kind.HANG if decision.act is Act.REPLACE else Kind.DEATH
-        kept = evidence.collect(self.host.paths, daemon, kind, decision.why)
-        if kept.directory is not None:
-            self.news.note("what tells of it is kept in %s" % kept.directory)
-        for problem in kept.problems:
-            self.news.log.warn(problem)
 
 
 def attempts_in(memory: Memory) -> Attempts:
@@ -259,14 +248,14 @@ def supervise(host: Host, notifier: Notifier, log: Log, *, in_background: bool) 
     except OSError as error:
         raise refused_by_system("the daemon cannot lock its pidfile", error) from error
     if pidfile is None:
-        return _leave_it_to_the_other(paths, log, in_background=in_background)
+        return _leave_it_to_the_other(host, log, in_background=in_background)
     with pidfile, Wakeup() as wakeup:
         pidfile.write()
         if before is not None and before.in_background:
             log = log_to_syslog()
         supervisor = Supervisor(host, News(paths, identity.read_boot_id(paths), notifier, log), wakeup, pidfile)
-        if before is not None:  # what it watched it goes on watching, whatever this boot finds
-            supervisor.boot()
+        if before is not None:
+            supervisor.boot_anew()
             return _watch(supervisor, in_background=before.in_background)
         return _begin(supervisor, in_background=in_background)
 
@@ -274,22 +263,21 @@ def supervise(host: Host, notifier: Notifier, log: Log, *, in_background: bool) 
 def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
     """Boot, then watch where that went well; in the background, which nobody starts again, also where it did not."""
     news = supervisor.news
+    is_adopting = all(daemons.find(news.paths, name).state is State.RUNNING for name in (OVSDB_SERVER, VSWITCHD))
     if not in_background:
-        supervisor.rest()
-    code = supervisor.boot()
-    found = Found.OTHER
-    if code == EXIT_FAILED and not in_background and why_disabled(news.paths) is None:
-        found = supervisor.mend_silent()
-    if found is Found.SILENT:
-        code = supervisor.boot()
+        supervisor.wait_for_back_off()
+    code, is_watched = supervisor.bring_up(in_background=in_background)
     if why_disabled(news.paths) is not None:
         supervisor.pidfile.remove()
         news.notifier.ready("Open vSwitch is disabled by network.conf: nothing to watch")
         return Ended(code)
     if supervisor.wakeup.came() & STOPS:
+        if in_background and is_adopting:
+            supervisor.pidfile.remove()
+            news.log.say("interrupted: the switch goes on, and nobody watches it; run this again")
+            return Ended(EXIT_FAILED)
         return Ended(_stop(supervisor) or (EXIT_FAILED if in_background else EXIT_OK))
-    watches = code == EXIT_OK or code == EXIT_FAILED and (in_background or found is Found.OUT_OF_REACH)
-    if not watches:
+    if not is_watched:
         news.ended(supervisor.attempts())
         news.notifier.status(news.failure)
         supervisor.pidfile.remove()
@@ -309,23 +297,30 @@ def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
         return Ended(EXIT_FAILED)
     if wakeup.came() & STOPS:
         return Ended(_stop(supervisor))
-    wakeup.keep()
+    wakeup.hold_back()
     news.notifier.reloading()
     supervisor.pidfile.hand_on(in_background=in_background)
     return Ended(EXIT_OK, anew=True)
 
 
 def _stop(supervisor: Supervisor) -> int:
-    code = supervisor.stop()
-    supervisor.pidfile.remove()
-    return code
+    try:
+        return supervisor.stop()
+    finally:
+        supervisor.pidfile.remove()
 
 
-def _leave_it_to_the_other(paths: Paths, log: Log, *, in_background: bool) -> Ended:
-    """One is enough. systemd, whose own the other is not, is told so."""
-    other = detach.find_holder(paths.daemon_pidfile)
+def _leave_it_to_the_other(host: Host, log: Log, *, in_background: bool) -> Ended:
+    """One is enough. systemd, whose own the other is not, is told so; who asked for one in the background wants the
+    switch up, and the other one may be resting, or not be through with its boot.
+    """
+    other = detach.find_holder(host.paths.daemon_pidfile)
     text = "the switch is watched already, by %s" % (other.label if other else "another ovsxen daemon")
     if not in_background:
         raise AdministratorError(text, "`ovsxen stop` ends it and the switch; SIGKILL ends it alone")
     log.say(text)
-    return Ended(EXIT_OK)
+    code = EXIT_OK
+    for phase in boot.start(host.never_purging(), log.warn):
+        log.phase(phase)
+        code = code or phase.exit_code
+    return Ended(code)

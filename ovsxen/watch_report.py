@@ -57,7 +57,7 @@ class WatchReport(NamedTuple):
 
     def is_stale(self, now_s: float) -> bool:
         """Its writer has not written for so long that it hangs. While it is busy, it may take minutes."""
-        return now_s - self.written_s > (BUSY_FOR_S if self.doing == BUSY else STALE_AFTER_S)
+        return not now_s - self.written_s <= (BUSY_FOR_S if self.doing == BUSY else STALE_AFTER_S)  # nor is NaN fresh
 
     def as_json(self) -> Dict[str, Any]:
         return {"schema": SCHEMA, "boot_id": self.boot_id, "pid": self.pid, "start_ticks": self.start_ticks,
@@ -86,5 +86,5 @@ def read_watch_report(path: Path, boot_id: str) -> Optional[WatchReport]:
             tuple(map(str, text["problems"])),
             Attempts(*(tuple(map(float, text["attempts"][name])) for name in (OVSDB_SERVER, VSWITCHD))),
             tuple(Event(str(event["when"]), str(event["text"])) for event in text["events"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError,) + files.NONSENSE:
         return None

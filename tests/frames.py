@@ -6,6 +6,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, NamedTuple, Set, Tuple
 
+from bench import namespaces
+
 if TYPE_CHECKING:
     from tests.conftest import SandboxHost
 
@@ -66,7 +68,11 @@ class Wire:
 
     def inside(self, *argv: str) -> str:
         """A program in the namespace, which must succeed."""
-        return self.host.tool("ip", "netns", "exec", self.name, *argv)
+        return self.host.tool(*namespaces.inside(self.name, *argv))
+
+    def ovsxen_argv(self, *arguments: str) -> Tuple[str, ...]:
+        """ovsxen in the namespace, saying at once what it does."""
+        return namespaces.inside(self.name, sys.executable, "-u", "-m", "ovsxen", *arguments)
 
     def start(self) -> None:
         self.host.write(self.host.paths.sysconfig, "VSWITCHD_MLOCKALL=no\n")  # no dummy: real devices
@@ -122,12 +128,9 @@ def solicitation(source: str) -> str:
 def plugged_in(host: "SandboxHost") -> Iterator[Wire]:
     """The host in a namespace of its own, which is gone afterwards with all that was in it."""
     made = Wire(host, "ovsxen-%d" % os.getpid())
-    host.tool("ip", "netns", "add", made.name)
-    try:
-        made.start()
-        yield made
-    finally:
+    with namespaces.making_namespace(made.name):
         try:
-            host.kill_daemons()
+            made.start()
+            yield made
         finally:
-            host.tool("ip", "netns", "delete", made.name)  # its devices go with it
+            host.kill_daemons()

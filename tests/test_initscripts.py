@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
-from ovsxen import sequence
+from ovsxen import lifecycle, sequence
 from ovsxen.host import process
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.clock import Deadline
@@ -417,7 +417,7 @@ def test_systemd_waits_longer_than_ovsxen_does() -> None:
     unit = directives_of_unit()
     ladder = daemons.EXIT_PATIENCE_S + daemons.TERM_PATIENCE_S + daemons.KILL_PATIENCE_S
     round_s = 1.0 + sum(ladder) + daemons.MONITOR_WITHIN_S  # 1 s: for the answer to `exit`
-    assert float(unit["TimeoutStopSec"]) > sequence.TURN_WITHIN_S + 2 * daemons.STOP_ROUNDS * round_s
+    assert float(unit["TimeoutStopSec"]) > lifecycle.WATCH_TURN_WITHIN_S + 2 * daemons.STOP_ROUNDS * round_s
     assert float(unit["TimeoutStartSec"]) > sequence.TURN_WITHIN_S + 2 * Settings().start_timeout_s
     # What a busy switch costs that is replaced; where not even SIGKILL ends it, the next watch goes on with it.
     replacing_s = evidence.WITHIN_S + sum(daemons.TERM_PATIENCE_S) + Settings().start_timeout_s

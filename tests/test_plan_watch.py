@@ -1,7 +1,7 @@
-"""What the daemon decides: every combination of what it may see and remember, and worlds that change under it."""
+"""What the daemon decides: at one moment, in all combinations that all_scenes() tells of; and in worlds that change."""
 
 import itertools
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +17,6 @@ from ovsxen.plan_watch import (
     WAKES,
     Act,
     Course,
-    Decision,
     Limits,
     Look,
     Memory,
@@ -26,34 +25,100 @@ from ovsxen.plan_watch import (
     course_of,
     decide,
     is_resting,
-    may_start,
 )
 
 LIMITS = Limits(hang_s=15.0, busy_s=90.0, foreign_lease_s=60.0, attempts=5, rest_s=60.0, window_s=600.0)
 NOW_S = 10000.0
 KEY = (77, 1)
+SERVER = Sign(OVSDB_SERVER, KEY)
+SWITCH = Sign(VSWITCHD, KEY)
 
 
 class Case(NamedTuple):
-    """One daemon, as it is seen and remembered; and what may be done to it."""
+    """One daemon, as it is seen and remembered; and what it needs."""
 
     what: str
+    needs: Act
     sign: Sign
     course: Course
-    may: Tuple[Act, ...]
 
 
-def case(what: str, *may: Act, key: Tuple[int, int] = KEY, silent_s: Optional[float] = None, idle_s: float = 0.0,
-         stopped_s: Optional[float] = None, wakes: int = 0, traced: bool = False, lost: bool = False) -> Case:
+def case(what: str, needs: Act = Act.WAIT, key: Tuple[int, int] = KEY, silent_s: Optional[float] = None,
+         idle_s: float = 0.0, stopped_s: Optional[float] = None, wakes: int = 0, traced: bool = False,
+         lost: bool = False) -> Case:
     sign = Sign("", key, None if silent_s is None else NOW_S - silent_s, cpu_s=5.0,
                 is_stopped=stopped_s is not None, is_traced=traced, is_lost=lost)
     course = Course(key, cpu_s=5.0, cpu_at_s=NOW_S - 1.0, busy_at_s=NOW_S - idle_s,
                     stopped_since_s=None if stopped_s is None else NOW_S - stopped_s, wakes=(NOW_S - 1.0,) * wakes)
-    return Case(what, sign, course, may)
+    return Case(what, needs, sign, course)
 
 
+class History(NamedTuple):
+    """When a daemon was started again; and whether it may be once more."""
+
+    attempts: Tuple[float, ...]
+    may_start: bool
+
+
+class Holding(NamedTuple):
+    """flow-restore-wait, as it is seen and remembered; whether it is to end, and even while another ovsxen works."""
+
+    lease: Optional[Lease] = None
+    ends: bool = False
+    ends_at_work: bool = False
+    since_s: Optional[float] = None
+    tried_s: Optional[float] = None
+
+
+class Strain(NamedTuple):
+    """What the host and the database suffer; whether that excuses silence, or condemns a switch that answers."""
+
+    late_s: float = 0.0
+    behind_s: Optional[float] = None
+    refused: str = ""
+    excuses: bool = False
+    condemns: bool = False
+
+
+class Unfinished(NamedTuple):
+    """Whether the last start has failed, when another one was last tried for that, and whether one is due."""
+
+    failed: bool = False
+    tried_s: Optional[float] = None
+    is_due: bool = False
+
+
+class Scene(NamedTuple):
+    """All that is seen and remembered."""
+
+    server: Case
+    vswitchd: Case
+    histories: Tuple[History, History]
+    hands_off: str
+    holding: Holding
+    strain: Strain
+    unfinished: Unfinished
+
+    @property
+    def memory(self) -> Memory:
+        server, vswitchd = (one.course._replace(attempts=history.attempts)
+                            for one, history in zip((self.server, self.vswitchd), self.histories))
+        behind_s = self.strain.behind_s
+        return Memory(server, vswitchd, cur_cfg=4, behind_since_s=None if behind_s is None else NOW_S - behind_s,
+                      leased_since_s=self.holding.since_s, finish_tried_s=self.unfinished.tried_s,
+                      lease_end_tried_s=self.holding.tried_s)
+
+    @property
+    def look(self) -> Look:
+        return Look(NOW_S, self.server.sign._replace(name=OVSDB_SERVER), self.vswitchd.sign._replace(name=VSWITCHD),
+                    hands_off=self.hands_off, unfinished=self.unfinished.failed, late_s=self.strain.late_s,
+                    configured=(4, 4 if self.strain.behind_s is None else 5), lease=self.holding.lease,
+                    refused=self.strain.refused)
+
+
+WELL = case("well")
 CASES = (
-    case("well"),
+    WELL,
     case("gone", Act.START, key=NOBODY),
     case("slow", silent_s=14.0, idle_s=14.0),
     case("hung", Act.REPLACE, silent_s=16.0, idle_s=16.0),
@@ -65,79 +130,119 @@ CASES = (
     case("in a debugger", traced=True, silent_s=1000.0, idle_s=1000.0),
     case("out of reach", lost=True),
 )
-LEASES = (None, Lease(NOW_S + 10.0), Lease(NOW_S - 0.1), Lease(None))
-TRIED = (0, 1, LIMITS.attempts)
-JUST_NOW_S = 0.5
-SERVER = Sign(OVSDB_SERVER, KEY)
-SWITCH = Sign(VSWITCHD, KEY)
+NEVER_TRIED = History((), may_start=True)
+HISTORIES = (
+    NEVER_TRIED,
+    History((NOW_S - 0.5,), may_start=False),
+    History((NOW_S - 1.0,), may_start=True),
+    History((NOW_S - 59.0,) * LIMITS.attempts, may_start=False),
+    History((NOW_S - 60.0,) * LIMITS.attempts, may_start=True),
+)
+WORKS = "another ovsxen works on the switch"
+FREE = Holding()
+OVERDUE = Holding(Lease(NOW_S - 0.1), ends=True, ends_at_work=True)
+HOLDINGS = (
+    FREE,
+    Holding(Lease(NOW_S + 10.0), ends=True),
+    OVERDUE,
+    Holding(Lease(NOW_S - 0.1), tried_s=NOW_S - LEASE_RETRY_S / 2),
+    Holding(Lease(None), since_s=NOW_S - 59.0),
+    Holding(Lease(None), ends=True, ends_at_work=True, since_s=NOW_S - 61.0),
+)
+AT_EASE = Strain()
+LONG_BEHIND = Strain(behind_s=91.0, condemns=True)
+STRAINS = (
+    AT_EASE,
+    Strain(late_s=39.0, excuses=True),
+    Strain(behind_s=89.0),
+    LONG_BEHIND,
+    Strain(behind_s=91.0, refused="no space left on device"),
+)
+FINISHED = Unfinished()
+FAILED = Unfinished(failed=True, is_due=True)
+UNFINISHED = (FINISHED, FAILED, Unfinished(failed=True, tried_s=NOW_S - 59.0))
 
 
-def all_looks() -> Iterator[Tuple[Memory, Look, Case, Case]]:
-    """Every pair of daemons, with and without attempts just made, others at work, leases, a switch that is behind."""
-    for server, vswitchd, tried, hands_off, lease, behind_s in itertools.product(
-            CASES, CASES, itertools.product(TRIED, TRIED), ("", "another ovsxen works on the switch"), LEASES,
-            (None, 10.0, 91.0)):
-        courses = [one.course._replace(attempts=(NOW_S - JUST_NOW_S,) * count)
-                   for one, count in zip((server, vswitchd), tried)]
-        memory = Memory(courses[0], courses[1], cur_cfg=4, leased_since_s=NOW_S - 61.0 if lease else None,
-                        behind_since_s=None if behind_s is None else NOW_S - behind_s)
-        look = Look(NOW_S, server.sign._replace(name=OVSDB_SERVER), vswitchd.sign._replace(name=VSWITCHD),
-                    hands_off=hands_off, configured=(4, 4 if behind_s is None else 5), lease=lease)
-        yield memory, look, server, vswitchd
+def all_scenes() -> Iterator[Scene]:
+    """Every combination of the CASES and HISTORIES of both daemons, a switch that is long behind or not, and a failed
+    start or none. And every combination of both CASES, others at work or not, HOLDINGS, STRAINS and UNFINISHED.
+
+    The two are not multiplied: attempts matter only where a daemon would be started but for them.
+    """
+    for server, vswitchd in itertools.product(CASES, CASES):
+        for histories, strain, unfinished in itertools.product(
+                itertools.product(HISTORIES, HISTORIES), (AT_EASE, LONG_BEHIND), (FINISHED, FAILED)):
+            yield Scene(server, vswitchd, histories, "", FREE, strain, unfinished)
+        for rest in itertools.product(("", WORKS), HOLDINGS, STRAINS, UNFINISHED):
+            yield Scene(server, vswitchd, (NEVER_TRIED, NEVER_TRIED), *rest)
 
 
-def test_every_combination_is_answered_as_it_should_be() -> None:
-    for memory, look, server, vswitchd in all_looks():
+def right_answers(scene: Scene) -> List[Tuple[Act, Tuple[str, ...]]]:
+    """What is right to do, and to whom; where that is more than one thing, any may come first."""
+    if scene.server is WELL and (scene.holding.ends_at_work if scene.hands_off else scene.holding.ends):
+        return [(Act.END_LEASE, ())]
+    if scene.hands_off:
+        return [(Act.WAIT, ())]
+    needs = what_is_needed(scene)
+    answers: List[Tuple[Act, Tuple[str, ...]]] = [
+        (act, (name,)) for name, act in needs.items() if act in (Act.WAKE, Act.REPLACE)]
+    if Act.START in needs.values():
+        answers.append((Act.START, tuple(name for name, act in needs.items() if act is Act.START)))
+    all_well = scene.server is WELL and scene.vswitchd is WELL
+    return answers or [(Act.FINISH if all_well and scene.unfinished.is_due else Act.WAIT, ())]
+
+
+def what_is_needed(scene: Scene) -> Dict[str, Act]:
+    """By each daemon, as far as it may have it now."""
+    needs = {OVSDB_SERVER: scene.server.needs, VSWITCHD: scene.vswitchd.needs}
+    if scene.server is WELL and scene.vswitchd is WELL and scene.strain.condemns:
+        needs[VSWITCHD] = Act.REPLACE
+    for name, history in zip((OVSDB_SERVER, VSWITCHD), scene.histories):
+        must_rest = not history.may_start and needs[name] is not Act.WAKE
+        if must_rest or needs[name] is Act.REPLACE and scene.strain.excuses:
+            needs[name] = Act.WAIT
+    if needs[VSWITCHD] is Act.START and scene.server is not WELL and needs[OVSDB_SERVER] is not Act.START:
+        needs[VSWITCHD] = Act.WAIT  # there is no server to start against
+        if scene.server.sign.is_lost and scene.histories[0].may_start:
+            needs[OVSDB_SERVER] = Act.REPLACE  # nothing forwards that its end could interrupt
+    return needs
+
+
+def test_every_scene_is_answered_as_it_should_be() -> None:
+    for scene in all_scenes():
+        memory, look = scene.memory, scene.look
         decision = decide(memory, look, LIMITS)
-        complaint = complain(memory, look, {OVSDB_SERVER: server, VSWITCHD: vswitchd}, decision)
-        assert not complaint, "%s: %s is %s, %s is %s, %s, %s → %s" % (
-            complaint, OVSDB_SERVER, server.what, VSWITCHD, vswitchd.what, look, memory, decision)
+        assert (decision.act, decision.names) in right_answers(scene), (scene, decision)
+        for name in (OVSDB_SERVER, VSWITCHD):
+            before, after = course_of(memory, name), course_of(decision.memory, name)
+            now = (NOW_S,) if name in decision.names else ()
+            woken, started = (now, ()) if decision.act is Act.WAKE else ((), now)
+            assert (after.wakes, after.attempts) == (before.wakes + woken, before.attempts + started), (scene, decision)
 
 
-def complain(memory: Memory, look: Look, cases: "dict[str, Case]", decision: Decision) -> str:
-    """What is wrong with a decision, or ""."""
-    behind = memory.behind_since_s is not None and NOW_S - memory.behind_since_s > LIMITS.busy_s
-    if look.hands_off and decision.act not in (Act.WAIT, Act.END_LEASE):
-        return "hands were to be kept off"
-    if decision.act is Act.END_LEASE:
-        return complain_of_lease(look)
-    for name in decision.names:
-        may = cases[name].may + ((Act.REPLACE,) if behind and name == VSWITCHD and cases[name].what == "well" else ())
-        if decision.act not in may:
-            return "%s was to be left alone" % name
-        course = course_of(memory, name)
-        if decision.act is not Act.WAKE and not may_start(course, NOW_S, LIMITS):
-            return "%s was to rest" % name
-        if decision.act is not Act.WAKE and len(course_of(decision.memory, name).attempts) != len(course.attempts) + 1:
-            return "the attempt was not counted"
-    if decision.act is Act.REPLACE and len(decision.names) != 1:
-        return "one at a time"
-    if decision.act is Act.START and VSWITCHD in decision.names and cases[OVSDB_SERVER].what != "well" \
-            and OVSDB_SERVER not in decision.names:
-        return "there is no server to start against"
-    if decision.act is Act.WAIT and not look.hands_off:
-        return complain_of_idleness(memory, look, cases)
-    return ""
+@pytest.mark.parametrize("conf_db, copy_is_due, tried_s, right", [
+    ("conf.db is gone", False, None, Act.REWRITE), ("conf.db is gone", True, NOW_S - LIMITS.rest_s, Act.REWRITE),
+    ("conf.db is gone", False, NOW_S - LIMITS.rest_s + 1.0, Act.WAIT), ("", True, None, Act.COPY),
+    ("", False, None, Act.WAIT)])
+def test_conf_db_is_seen_to_where_a_server_answers_and_no_daemon_needs_more(
+        conf_db: str, copy_is_due: bool, tried_s: Optional[float], right: Act) -> None:
+    for server, vswitchd, hands_off in itertools.product(CASES, CASES, ("", WORKS)):
+        scene = Scene(server, vswitchd, (NEVER_TRIED, NEVER_TRIED), hands_off, FREE, AT_EASE, FINISHED)
+        decision = decide(scene.memory._replace(rewrite_tried_s=tried_s),
+                          scene.look._replace(conf_db=conf_db, copy_is_due=copy_is_due), LIMITS)
+        if server is WELL and not hands_off and Act.WAIT in [act for act, _ in right_answers(scene)]:
+            assert (decision.act, decision.why) == (right, conf_db if right is Act.REWRITE else "")
+            assert decision.memory.rewrite_tried_s == (NOW_S if right is Act.REWRITE else tried_s)
+        else:
+            assert (decision.act, decision.names) in right_answers(scene)
 
 
-def complain_of_lease(look: Look) -> str:
-    if look.lease is None:
-        return "there is no lease"
-    if not look.server.answers:
-        return "there is no server to end it in"
-    if look.hands_off and look.lease.until_s is not None and look.lease.until_s > NOW_S:
-        return "its holder is at work and has time left"
-    return ""
-
-
-def complain_of_idleness(memory: Memory, look: Look, cases: "dict[str, Case]") -> str:
-    if look.lease is not None and look.server.answers:
-        return "a lease was left, though its holder is gone"
-    for name, one in cases.items():
-        helpless = name == VSWITCHD and one.what == "gone" and cases[OVSDB_SERVER].what != "well"
-        if Act.WAKE in one.may or one.may and may_start(course_of(memory, name), NOW_S, LIMITS) and not helpless:
-            return "%s was left as it is" % name
-    return ""
+def test_where_nothing_can_be_seen_nothing_is_done_and_nothing_forgotten() -> None:
+    for server, vswitchd in itertools.product(CASES, CASES):
+        scene = Scene(server, vswitchd, (NEVER_TRIED, NEVER_TRIED), "", OVERDUE, LONG_BEHIND, FAILED)
+        memory = scene.memory
+        decision = decide(memory, scene.look._replace(trouble="no way"), LIMITS)
+        assert (decision.act, decision.memory) == (Act.WAIT, memory), scene
 
 
 def look_at(now_s: float, server: Sign = SERVER, vswitchd: Sign = SWITCH,
@@ -185,6 +290,13 @@ def test_silence_while_the_host_did_not_let_us_run_either_does_not_count() -> No
     looks = [look_at(NOW_S + 1.0, vswitchd=silent), look_at(NOW_S + 41.0, vswitchd=silent, late_s=39.0)]
     assert acts(looks) == []
     assert acts(looks + [look_at(NOW_S + 60.0, vswitchd=silent)]) == [(NOW_S + 60.0, Act.REPLACE)]
+
+
+def test_what_excused_one_silence_does_not_excuse_the_next() -> None:
+    looks = [silent_at(NOW_S + 1.0), silent_at(NOW_S + 41.0)._replace(late_s=39.0), look_at(NOW_S + 45.0)]
+    hung = Sign(VSWITCHD, KEY, silent_since_s=NOW_S + 50.0)
+    looks += [look_at(NOW_S + 50.0 + second, vswitchd=hung) for second in range(4, 30)]
+    assert acts(looks)[0] == (NOW_S + 50.0 + LIMITS.hang_s, Act.REPLACE)
 
 
 def test_a_switch_that_gets_on_is_not_replaced_however_far_it_is_behind() -> None:
@@ -301,6 +413,14 @@ def test_a_switch_is_not_behind_for_want_of_an_answer_from_the_server() -> None:
     assert acts(looks) == []
 
 
+def test_a_switch_is_not_behind_while_the_host_let_nobody_run() -> None:
+    behind = look_at(NOW_S, configured=(1, 2))
+    looks = [behind, behind._replace(now_s=NOW_S + 100.0, late_s=99.0)]
+    assert acts(looks) == []
+    assert acts(looks + [behind._replace(now_s=NOW_S + 99.0 + LIMITS.busy_s)]) \
+        == [(NOW_S + 99.0 + LIMITS.busy_s, Act.REPLACE)]
+
+
 def test_one_that_is_stopped_again_right_after_it_was_woken_gets_its_time_again() -> None:
     looks = [silent_at(NOW_S + second, is_stopped=True) for second in (0.0, STOPPED_S, STOPPED_S + 1.0)]
     assert acts(looks) == [(NOW_S + STOPPED_S, Act.WAKE)]
@@ -321,11 +441,24 @@ def test_only_starts_of_the_two_daemons_are_attempts() -> None:
     (look_at(NOW_S, lease=Lease(NOW_S + LONGEST_LEASE_S + 1.0)), "another program has set other_config"),
     (look_at(NOW_S, vswitchd=Sign(VSWITCHD, KEY, is_traced=True)), "held by a debugger"),
     (look_at(NOW_S, server=Sign(OVSDB_SERVER, KEY, is_lost=True)), "pidfile or control socket is gone"),
+    (look_at(NOW_S)._replace(refused="no space left on device"), "cannot write conf.db (no space left on device)"),
     (look_at(NOW_S)._replace(trouble="no way"), "cannot be watched: no way"),
 ])
 def test_what_cannot_be_mended_is_a_problem(look: Look, said: str) -> None:
     decision = decide(Memory(), look, LIMITS)
     assert decision.act is Act.WAIT and len(decision.problems) == 1 and said in decision.problems[0]
+
+
+@pytest.mark.parametrize("look, said", [
+    (look_at(NOW_S, vswitchd=Sign(VSWITCHD)), "ovs-vswitchd: it is gone"),
+    (look_at(NOW_S, Sign(OVSDB_SERVER), Sign(VSWITCHD)), "ovsdb-server and ovs-vswitchd: both are gone"),
+    (look_at(NOW_S)._replace(unfinished=True),
+     "the whole switch: the last start or restart was killed before its end, or failed"),
+    (look_at(NOW_S, lease=Lease(NOW_S)), "other_config:flow-restore-wait: the restart that set it is gone"),
+])
+def test_a_decision_says_of_what_it_is_and_why(look: Look, said: str) -> None:
+    decision = decide(Memory(), look, LIMITS)
+    assert "%s: %s" % (decision.subject, decision.why) == said
 
 
 def test_a_lease_that_cannot_be_ended_is_tried_again_after_a_pause() -> None:

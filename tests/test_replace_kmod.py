@@ -7,14 +7,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
 from ovsxen.host import identity, proc, process
-from ovsxen.ovs.daemons import MANAGERS_REMOTE, OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.daemons import MANAGERS_REMOTE, VSWITCHD
 from tests.conftest import SandboxHost
 from tests.frames import Wire
+from tests.watching import both_run, pids
 
 FORCE_RELOAD = """
 import json, os, sys
@@ -161,10 +162,6 @@ def failed(said: Dict[str, Any]) -> Dict[str, str]:
             and phase["outcome"] == "failed"}
 
 
-def pids(host: SandboxHost) -> Tuple[int, int]:
-    return host.pid(OVSDB_SERVER), host.pid(VSWITCHD)
-
-
 def test_the_module_is_replaced_while_vswitchd_is_stopped_and_keeps_its_parameters(kernel: Kernel) -> None:
     before = pids(kernel.host)
     said = force_reload(kernel.host)
@@ -173,7 +170,7 @@ def test_the_module_is_replaced_while_vswitchd_is_stopped_and_keeps_its_paramete
                               "stopped: rmmod vport_geneve", "stopped: rmmod openvswitch",
                               "stopped: modprobe openvswitch offload=Y"]
     assert (kernel.version(), kernel.parameter("offload"), kernel.parameter("label")) == ("new", "Y", "(null)")
-    assert not set(before) & set(pids(kernel.host))
+    assert not set(before.values()) & set(pids(kernel.host).values())
     assert kernel.host.status()["verdict"] == "running"
 
 
@@ -238,14 +235,14 @@ def test_a_datapath_that_stays_leaves_the_module_alone(kernel: Kernel, spoiler: 
     said = force_reload(kernel.host)
     assert list(failed(said)) == ["datapaths"] and why in said["datapaths"]["reason"]
     assert said["new module"]["outcome"] == "skipped"
-    assert kernel.version() == "old" and all(pids(kernel.host))
+    assert kernel.version() == "old" and both_run(kernel.host)
 
 
 def test_a_new_module_that_does_not_load_fails_and_the_daemons_run(kernel: Kernel) -> None:
     (kernel.root / "refuse").touch()
     said = failed(force_reload(kernel.host))
     assert list(said) == ["new module"] and "Exec format error" in said["new module"]
-    assert all(pids(kernel.host))
+    assert both_run(kernel.host)
 
 
 def test_a_module_that_takes_no_such_parameters_is_loaded_without(kernel: Kernel) -> None:
@@ -281,7 +278,7 @@ def test_the_ha_daemon_runs_again_on_every_path(kernel: Kernel, spoiler: str) ->
     kernel.arm_ha()
     (kernel.root / spoiler).touch()
     assert len(failed(force_reload(kernel.host, "--ha"))) == 1
-    assert kernel.xhad_runs() and all(pids(kernel.host))
+    assert kernel.xhad_runs() and both_run(kernel.host)
 
 
 def test_nothing_is_stopped_where_the_ha_daemon_does_not_stop(kernel: Kernel) -> None:

@@ -3,7 +3,7 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any, Iterator, Optional, Tuple
+from typing import Any, Iterator, Tuple
 
 import pytest
 
@@ -131,15 +131,24 @@ def test_a_server_that_lets_no_manager_connect_is_not_fine(host: SandboxHost, ki
 
 
 @pytest.mark.parametrize("name", [OVSDB_SERVER, VSWITCHD])
-@pytest.mark.parametrize("content", [None, "1", "nonsense"])
-def test_a_pidfile_that_does_not_name_its_daemon_is_a_problem_until_a_restart(
-        host: SandboxHost, name: str, content: Optional[str]) -> None:
+@pytest.mark.parametrize("content", ["1", "nonsense", ""])
+def test_a_pidfile_that_does_not_name_its_daemon_is_a_problem_until_a_start(
+        host: SandboxHost, name: str, content: str) -> None:
+    host.start()
+    before, pidfile = host.pid(name), host.paths.pidfile(name)
+    pidfile.write_text(content)
+    assert host.ovsxen("status").code == 150
+    assert str(pidfile) in " ".join(host.status()["problems"])
+    host.start()
+    assert pidfile.read_text() == "%d\n" % before and host.pid(name) == before
+    assert host.status()["verdict"] == "running"
+
+
+@pytest.mark.parametrize("name", [OVSDB_SERVER, VSWITCHD])
+def test_a_pidfile_that_is_gone_is_a_problem_until_a_restart(host: SandboxHost, name: str) -> None:
     host.start()
     pidfile = host.paths.pidfile(name)
-    if content is None:
-        pidfile.unlink()
-    else:
-        pidfile.write_text(content)
+    pidfile.unlink()
     assert host.ovsxen("status").code == 150
     assert str(pidfile) in " ".join(host.status()["problems"])
     assert host.ovsxen("start").code == 1

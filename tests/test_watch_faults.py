@@ -18,9 +18,8 @@ from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from tests.conftest import LIMIT_S, SandboxHost
 from tests.test_faults import fill, mount
+from tests.watching import BOTH, IMPATIENT, eventually, is_still_watched, is_well, regardless_of_state, runs, watch
 
-BOTH = (OVSDB_SERVER, VSWITCHD)
-IMPATIENT = ("OVSXEN_ANSWER_TIMEOUT=0.5", "OVSXEN_HANG_TIMEOUT=1")
 RESTLESS = ("OVSXEN_RESTART_LIMIT=2", "OVSXEN_REST=1")
 A_TICK_S = 1.2
 """Within it, the daemon looks: then it sees that another works on the switch, and when that ends asks both at once."""
@@ -30,10 +29,6 @@ A_LOOK_S = 2.5
 
 HUNG_S = 3.5
 """Longer than it needs to ask, to miss the answer, to take that for a hang, and to act."""
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30.0) -> bool:
-    return Deadline(within_s).wait_until(holds, every_s=0.05)
 
 
 def never(holds: Callable[[], bool], within_s: float = A_LOOK_S) -> bool:
@@ -48,35 +43,18 @@ def nobody_else(host: SandboxHost) -> process.HeldLock:
     return turn
 
 
-def watch(host: SandboxHost, *settings: str) -> Process:
+def watch_restlessly(host: SandboxHost, *settings: str) -> Process:
     """Have the host watched, with one bridge; gives the daemon that does."""
-    host.settings(*RESTLESS + settings)
-    done = host.ovsxen("daemon", "--detach")
-    assert done.code == 0, done
+    watching = watch(host, *RESTLESS + settings)
     host.vsctl("del-manager", "--", "add-br", "xenbr7")
-    watching = host.watcher()
-    assert watching is not None
     return watching
 
 
-def is_still_watched(host: SandboxHost, watching: Process) -> bool:
-    found = host.watcher()
-    return found is not None and (found.pid, found.start_ticks) == (watching.pid, watching.start_ticks)
-
-
 def running(host: SandboxHost) -> Dict[str, Process]:
-    """Both daemons of Open vSwitch, as they are told apart from others: what they do at the moment is left out."""
+    """Both daemons of Open vSwitch."""
     found = {name: daemons.find(host.paths, name).process for name in BOTH}
     assert all(found.values()), found
-    return {name: one._replace(state="") for name, one in found.items() if one}
-
-
-def runs(host: SandboxHost, name: str) -> bool:
-    return daemons.find(host.paths, name).process is not None
-
-
-def is_well(host: SandboxHost) -> bool:
-    return all(runs(host, name) for name in BOTH) and host.ovsxen("status").code == 0
+    return {name: regardless_of_state(one) for name, one in found.items() if one}
 
 
 def says(host: SandboxHost, text: str) -> bool:
@@ -102,7 +80,7 @@ def test_on_full_disks_both_come_back_and_all_is_well_when_there_is_room(host: S
     places = (host.paths.rundir, host.paths.logdir, host.paths.dbdir)
     for place in places:
         mount(place, mounts, 512)
-    watching = watch(host)
+    watching = watch_restlessly(host)
     fillers = [fill(place) for place in places]
     for name in reversed(BOTH):
         host.signal(name, signal.SIGKILL)
@@ -117,7 +95,7 @@ def test_on_full_disks_both_come_back_and_all_is_well_when_there_is_room(host: S
 def test_without_room_for_pidfiles_the_switch_is_down_until_there_is_some(
         host: SandboxHost, mounts: List[Path]) -> None:
     mount(host.paths.rundir, mounts, 512)
-    watching = watch(host)
+    watching = watch_restlessly(host)
     with nobody_else(host):
         for name in BOTH:
             host.signal(name, signal.SIGKILL)
@@ -132,7 +110,7 @@ def test_without_room_for_pidfiles_the_switch_is_down_until_there_is_some(
 
 def test_a_report_that_cannot_be_written_is_no_daemon_that_hangs(host: SandboxHost, mounts: List[Path]) -> None:
     mount(host.paths.rundir, mounts, 512)
-    watch(host)
+    watch_restlessly(host)
     fill(host.paths.rundir)
     path = host.paths.watch_report
     written_s = host.status()["watch"]["written_s"]
@@ -146,7 +124,7 @@ def test_a_report_that_cannot_be_written_is_no_daemon_that_hangs(host: SandboxHo
 
 def test_under_a_read_only_etc_the_switch_comes_back_and_its_database_when_it_can(
         host: SandboxHost, mounts: List[Path]) -> None:
-    watching, dbdir = watch(host), str(host.paths.dbdir)
+    watching, dbdir = watch_restlessly(host), str(host.paths.dbdir)
     subprocess.run(["mount", "--bind", dbdir, dbdir], check=True)
     mounts.append(host.paths.dbdir)
     subprocess.run(["mount", "-o", "remount,bind,ro", dbdir], check=True)
@@ -165,7 +143,7 @@ def test_under_a_read_only_etc_the_switch_comes_back_and_its_database_when_it_ca
 
 
 def test_in_bridge_mode_nothing_is_mended_until_it_ends(host: SandboxHost) -> None:
-    watching = watch(host)
+    watching = watch_restlessly(host)
     host.write(host.paths.network_conf, "bridge\n")
     host.signal(VSWITCHD, signal.SIGKILL)
     assert never(lambda: runs(host, VSWITCHD))
@@ -178,7 +156,7 @@ def test_in_bridge_mode_nothing_is_mended_until_it_ends(host: SandboxHost) -> No
 @pytest.mark.parametrize("nonsense", [b"OVSXEN_HANG_TIMEOUT=soon\nOVSXEN_RESTART_LIMIT=-3\n", b"\xff\0'\"\n", None],
                          ids=["values", "bytes", "a directory"])
 def test_settings_that_make_no_sense_are_the_defaults(host: SandboxHost, nonsense: Optional[bytes]) -> None:
-    watching, before = watch(host), running(host)
+    watching, before = watch_restlessly(host), running(host)
     host.paths.sysconfig.unlink()
     if nonsense is None:
         host.paths.sysconfig.mkdir()
@@ -204,7 +182,7 @@ sys.stdin.read()
 
 
 def test_a_stranger_that_holds_the_lock_of_a_pidfile_is_left_alone(host: SandboxHost) -> None:
-    watching, server = watch(host), host.pid(OVSDB_SERVER)
+    watching, server = watch_restlessly(host), host.pid(OVSDB_SERVER)
     turn = nobody_else(host)
     host.signal(VSWITCHD, signal.SIGKILL)
     with speaker(LOCK, str(host.paths.pidfile(VSWITCHD))) as stranger:
@@ -231,7 +209,7 @@ def speaker(code: str, argument: str) -> "Iterator[subprocess.Popen[bytes]]":
 
 
 def test_what_cannot_be_reached_any_more_is_said_and_not_killed(host: SandboxHost) -> None:
-    watching, before = watch(host), running(host)
+    watching, before = watch_restlessly(host), running(host)
     with nobody_else(host):
         host.paths.control_socket(VSWITCHD, host.pid(VSWITCHD)).unlink()
         host.paths.pidfile(OVSDB_SERVER).unlink()
@@ -247,7 +225,7 @@ def test_what_cannot_be_reached_any_more_is_said_and_not_killed(host: SandboxHos
 
 
 def test_another_program_s_lease_is_said_and_then_ended(host: SandboxHost) -> None:
-    watch(host, "OVSXEN_FLOW_RESTORE_TIMEOUT=2")
+    watch_restlessly(host, "OVSXEN_FLOW_RESTORE_TIMEOUT=2")
     before = running(host)
     with nobody_else(host):
         host.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:flow-restore-wait=true")
@@ -274,7 +252,7 @@ libc.ptrace(17, pid, None, None)  # PTRACE_DETACH
 
 
 def test_daemons_that_are_held_by_debuggers_are_left_alone(host: SandboxHost) -> None:
-    watching, before = watch(host, *IMPATIENT), running(host)
+    watching, before = watch_restlessly(host, *IMPATIENT), running(host)
     turn = nobody_else(host)
     with speaker(ATTACH, str(before[OVSDB_SERVER].pid)), speaker(ATTACH, str(before[VSWITCHD].pid)):
         with turn:
@@ -307,7 +285,7 @@ while True:
 
 
 def test_a_switch_that_has_more_to_do_than_it_can_is_busy_and_not_hung(host: SandboxHost) -> None:
-    watching, before = watch(host, *IMPATIENT), running(host)
+    watching, before = watch_restlessly(host, *IMPATIENT), running(host)
     flows = "".join("table=%d,actions=resubmit(,%d),resubmit(,%d)\n" % (table, table + 1, table + 1)
                     for table in range(60))
     host.write(host.paths.root / "flows", flows)  # 2^60 ways, of which a packet may take 4096
@@ -327,7 +305,7 @@ def test_a_switch_that_has_more_to_do_than_it_can_is_busy_and_not_hung(host: San
 
 
 def test_a_daemon_that_begins_anew_while_the_switch_is_sick_goes_on_watching(host: SandboxHost) -> None:
-    watching = watch(host)
+    watching = watch_restlessly(host)
     host.signal(VSWITCHD, signal.SIGSTOP)
     assert process.send_signal(watching, signal.SIGHUP)
     assert never(lambda: process.has_ended(watching))
@@ -336,7 +314,7 @@ def test_a_daemon_that_begins_anew_while_the_switch_is_sick_goes_on_watching(hos
 
 
 def test_a_switch_that_dies_while_its_database_server_is_mended_is_back_in_seconds(host: SandboxHost) -> None:
-    watch(host)
+    watch_restlessly(host)
     before = running(host)
     host.signal(OVSDB_SERVER, signal.SIGKILL)
     assert eventually(lambda: runs(host, OVSDB_SERVER))

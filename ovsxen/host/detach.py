@@ -14,6 +14,7 @@ ANEW = "OVSXEN_ANEW"
 """From a program to itself as it begins anew: the descriptor of its pidfile, and whether it is in the background."""
 
 LOCK_WITHIN_S = 0.3
+LINE_BYTES = 40
 
 
 class Pidfile:
@@ -26,6 +27,7 @@ class Pidfile:
         self.path = path
         self._fd = fd
         self._is_handed_on = False
+        self._line = b""
 
     def __enter__(self) -> "Pidfile":
         return self
@@ -36,21 +38,25 @@ class Pidfile:
 
     def write(self) -> None:
         """Say who holds it: the pid, and the start time that tells this process from a later one. Raises OSError."""
-        me = process.read_process(os.getpid())
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, b"%d %d\n" % (os.getpid(), me.start_ticks if me else 0), 0)
+        me = process.myself()
+        self._line = (b"%d %d" % (me.pid, me.start_ticks)).ljust(LINE_BYTES - 1) + b"\n"
+        os.pwrite(self._fd, self._line, 0)  # all at once, over one of the same length: somebody may be reading it
+        os.ftruncate(self._fd, LINE_BYTES)
 
     def remove(self) -> None:
         """The daemon ends in order."""
         if files.is_open_as(self._fd, self.path):
             files.remove_if_there(self.path)
 
-    def is_kept(self) -> bool:
-        """This is still the daemon; where somebody removed the file, it is made again. False when another is by now.
+    def keep(self) -> bool:
+        """Go on being the daemon: where somebody removed the file, or wrote into it, it is made again. False when
+        another is the daemon by now.
 
         Raises OSError.
         """
         if files.is_open_as(self._fd, self.path):
+            if os.pread(self._fd, LINE_BYTES + 1, 0) != self._line:
+                self.write()
             return True
         again = take_pidfile(self.path)
         if again is None:
@@ -87,8 +93,10 @@ def take_predecessor() -> Optional[Predecessor]:
 
 def take_pidfile(path: Path, inherited_fd: int = -1) -> Optional[Pidfile]:
     """Become, or go on being, the daemon of that pidfile; None while another is. Raises OSError."""
-    if inherited_fd >= 0 and files.is_open_as(inherited_fd, path):
-        return Pidfile(path, inherited_fd)
+    if inherited_fd >= 0:
+        if files.is_open_as(inherited_fd, path):
+            return Pidfile(path, inherited_fd)
+        os.close(inherited_fd)
     files.make_directory(path.parent, 0o755)
     fd = Deadline(LOCK_WITHIN_S).wait_for(lambda: _lock_what_is_there(path), every_s=0.02)
     return None if fd is None else Pidfile(path, fd)
@@ -111,8 +119,7 @@ def find_holder(path: Path) -> Optional[Process]:
         pid, start_ticks = map(int, files.read_small(path).split())
     except (OSError, ValueError):
         return None
-    found = process.read_process(pid)
-    return found if found is not None and found.start_ticks == start_ticks else None
+    return process.look_again(Process(pid, "", "", start_ticks))
 
 
 def fork_away(ready: Callable[[], None]) -> bool:
@@ -130,14 +137,30 @@ def fork_away(ready: Callable[[], None]) -> bool:
         return False
     os.setsid()
     os.close(reader)
+    _close_what_was_inherited()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
     ready()
-    os.write(writer, b".")
+    try:
+        os.write(writer, b".")
+    except BrokenPipeError:
+        pass  # the caller was killed
     os.close(writer)
     return True
+
+
+def _close_what_was_inherited() -> None:
+    """Locks and pipes of a caller that stay open here would keep others waiting for ever. What this program has opened
+    itself cannot be inherited (PEP 446), and so is told apart.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                os.close(int(name))
+        except OSError:
+            pass  # the directory's own, closed by now
 
 
 def open_standard_streams() -> None:
@@ -159,8 +182,13 @@ def run_anew(root: Path) -> NoReturn:
 
 
 def _without_root(words: List[str]) -> List[str]:
-    """Leave --root out, which may be relative to a directory that is another by now."""
-    if "--root" in words:
-        at = words.index("--root")
-        return words[:at] + words[at + 2:]
-    return [word for word in words if not word.startswith("--root=")]
+    """Leave --root out, however short it is written: it may be relative to a directory that is another by now."""
+    kept: List[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        if len(name) <= len("--") or not "--root".startswith(name):
+            kept.append(word)
+        elif not equals:
+            next(rest, "")
+    return kept

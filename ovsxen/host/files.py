@@ -15,6 +15,9 @@ BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
 STAGED_SUFFIX = ".staged"
 
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What comes of reading a value out of text that somebody else may have written."""
+
 
 def write_file(path: Path, content: Iterable[bytes], mode: int = 0o644, *, durable: bool = True) -> None:
     """Replace `path` by `content` (blocks of bytes) at once: staged beside it, synced when `durable`, renamed over it.

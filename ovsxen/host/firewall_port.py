@@ -165,7 +165,7 @@ def read_note(paths: Paths) -> Optional[Note]:
     except OSError as error:
         raise AdministratorError("cannot read %s (%s)" % (paths.opened_port, error.strerror),
                                  "remove it, and close by hand what should not be open") from error
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except files.NONSENSE:
         return None
 
 

@@ -19,10 +19,13 @@ from ovsxen.host import rtnetlink
 from ovsxen.host.clock import MACHINE_CLOCK, Clock, Deadline
 from ovsxen.host.netlink import NLM_F_APPEND, NLM_F_CREATE, Attribute, Netlink, attributes, pack
 
-ATTRIBUTES = {1: "hardware address", 2: "broadcast address", 4: "MTU", 13: "txqueuelen", 20: "alias", 27: "group"}
-"""IFLA_ADDRESS and so on."""
-FLAGS = 0x1 | 0x80 | 0x100 | 0x200 | 0x1000 | 0x8000
-"""Up, no ARP, promiscuous, all multicast, multicast, dynamic: what ip-link(8) sets."""
+ATTRIBUTES = {
+    rtnetlink.IFLA_ADDRESS: "hardware address", rtnetlink.IFLA_BROADCAST: "broadcast address",
+    rtnetlink.IFLA_MTU: "MTU", rtnetlink.IFLA_TXQLEN: "txqueuelen", rtnetlink.IFLA_IFALIAS: "alias",
+    rtnetlink.IFLA_GROUP: "group"}
+FLAGS = (rtnetlink.IFF_UP | rtnetlink.IFF_NOARP | rtnetlink.IFF_PROMISC | rtnetlink.IFF_ALLMULTI
+         | rtnetlink.IFF_MULTICAST | rtnetlink.IFF_DYNAMIC)
+"""What ip-link(8) sets."""
 SYSCTLS = Path("/proc/sys/net")
 FAMILIES = ("ipv4", "ipv6")
 ROUTES_WITHIN_S = 3.0
@@ -41,7 +44,7 @@ class Interface(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A route: the body of RTM_NEWROUTE, and the names of the interfaces that it names by number."""
+    """A route: the body of RTM_NEWROUTE, and the names of the interfaces that it names by index."""
 
     body: bytes
     through: Tuple[Tuple[int, str], ...]
@@ -66,9 +69,9 @@ NOTHING = KeptInterfaces((), ())
 
 
 class Link(NamedTuple):
-    """An interface as the kernel has it now: its number, all its flags and attributes."""
+    """An interface as the kernel has it now: its index, all its flags and attributes."""
 
-    number: int
+    ifindex: int
     flags: int
     attributes: Dict[int, bytes]
 
@@ -92,13 +95,13 @@ def _require_independent(links: Mapping[str, Link], names: Tuple[str, ...]) -> N
 
     Raises AdministratorError.
     """
-    name_of = {links[name].number: name for name in names}
+    name_of = {links[name].ifindex: name for name in names}
     for name, link in sorted(links.items()):
-        below = name_of.get(rtnetlink.number(link.attributes.get(rtnetlink.IFLA_LINK)))
+        below = name_of.get(rtnetlink.u32(link.attributes.get(rtnetlink.IFLA_LINK)))
         if below and name not in names and rtnetlink.IFLA_LINK_NETNSID not in link.attributes:
             raise AdministratorError("%s stands on %s, and would be gone with it" % (name, below),
                                      "delete it, do this again, and make it again")
-        if name in names and rtnetlink.number(link.attributes.get(rtnetlink.IFLA_MASTER)):
+        if name in names and rtnetlink.u32(link.attributes.get(rtnetlink.IFLA_MASTER)):
             raise AdministratorError("%s belongs to another interface, and would be out of it" % name,
                                      "run `ip link set %s nomaster`, do this again, and put it back" % name)
 
@@ -109,15 +112,15 @@ def _interface(name: str, link: Link, addresses: Tuple[bytes, ...]) -> Interface
         tuple((kind, link.attributes[kind]) for kind in ATTRIBUTES if kind in link.attributes),
         _read_sysctls(name),
         tuple(body for body in addresses
-              if rtnetlink.address_index(body) == link.number and not rtnetlink.is_learnt_address(body)))
+              if rtnetlink.address_index(body) == link.ifindex and not rtnetlink.is_learnt_address(body)))
 
 
 def _routes_that_go(names: Tuple[str, ...], links: Mapping[str, Link], addresses: Tuple[bytes, ...],
                     routes: Tuple[bytes, ...]) -> Iterator[Route]:
-    indices = frozenset(links[name].number for name in names)
+    indices = frozenset(links[name].ifindex for name in names)
     sources = frozenset(rtnetlink.address_itself(body) for body in addresses
                         if rtnetlink.address_index(body) in indices)
-    name_of = {link.number: name for name, link in links.items()}
+    name_of = {link.ifindex: name for name, link in links.items()}
     for body in routes:
         if rtnetlink.goes_with(body, indices, sources) and not rtnetlink.is_learnt_route(body):
             yield Route(body, tuple((index, name_of[index]) for index in rtnetlink.route_indices(body)
@@ -138,7 +141,7 @@ def put_back(kept: KeptInterfaces, clock: Clock = MACHINE_CLOCK) -> PutBack:
                 _put_back_link(netlink, interface, links[interface.name], attempts)
             addresses = frozenset(rtnetlink.address_identity(body) for body in _read_addresses(netlink))
             for interface in here:
-                _put_back_addresses(netlink, interface, links[interface.name].number, addresses, attempts)
+                _put_back_addresses(netlink, interface, links[interface.name].ifindex, addresses, attempts)
             left = _left(kept, links)
             _put_back_routes(netlink, tuple(route for route in kept.routes if route not in left.routes), links,
                              Deadline(ROUTES_WITHIN_S, clock), attempts)
@@ -181,7 +184,7 @@ class _Attempts:
 def _put_back_link(netlink: Netlink, interface: Interface, link: Link, attempts: _Attempts) -> None:
     """Attributes while it is down; then sysctls, which say what the kernel does when it comes up; then up."""
     def change(what: str, flags: int, which: int, attribute: bytes = b"") -> None:
-        body = rtnetlink.LINK.pack(socket.AF_UNSPEC, 0, link.number, flags, which) + attribute
+        body = rtnetlink.LINK.pack(socket.AF_UNSPEC, 0, link.ifindex, flags, which) + attribute
         attempts.make("%s of %s" % (what, interface.name), partial(netlink.request, rtnetlink.RTM_SETLINK, 0, body))
 
     for kind, value in interface.attributes:
@@ -207,7 +210,7 @@ def _put_back_addresses(netlink: Netlink, interface: Interface, index: int, ther
 def _put_back_routes(netlink: Netlink, routes: Tuple[Route, ...], links: Mapping[str, Link], deadline: Deadline,
                      attempts: _Attempts) -> None:
     """A route is refused before what its gateway or its source needs is there: so those refused are tried again."""
-    waiting = [rtnetlink.route_again(route.body, {index: links[name].number for index, name in route.through
+    waiting = [rtnetlink.route_again(route.body, {before: links[name].ifindex for before, name in route.through
                                                   if name in links}) for route in routes]
 
     def try_waiting() -> Dict[bytes, OSError]:

@@ -54,6 +54,6 @@ def read(paths: Paths) -> KeptInterfaces:
                   for route in content["routes"]))
     except FileNotFoundError:
         return NOTHING
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError,) + files.NONSENSE as error:
         raise AdministratorError("the addresses and routes kept in %s cannot be read (%s)" % (
             paths.kept_interfaces, error), "see to them by hand, and remove the file") from error

@@ -63,10 +63,10 @@ class Netlink:
         interrupted = False
         bodies: List[bytes] = []
         while True:
-            for answer, flags, sequence, message in _messages(self._socket.recv(ANSWER_BYTES)):
+            for answer, its_flags, sequence, message in _messages(self._socket.recv(ANSWER_BYTES)):
                 if sequence != self._sequence:
                     continue  # of an exchange that was given up
-                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+                interrupted = interrupted or bool(its_flags & NLM_F_DUMP_INTR)
                 if answer in (NLMSG_ERROR, NLMSG_DONE):
                     _raise_error(message)
                     return interrupted, tuple(bodies)

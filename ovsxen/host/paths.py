@@ -194,6 +194,11 @@ class Paths(NamedTuple):
         return self.rundir / "ovsxen-interfaces-kept.json"
 
     @property
+    def kept_flows(self) -> Path:
+        """What bridges had before a restart that keeps flows, until they have it again."""
+        return self.rundir / "ovsxen-flows-kept.json"
+
+    @property
     def ha_stopped(self) -> Path:
         """ovsxen has stopped the HA daemon, and is to start it again."""
         return self.rundir / "ovsxen-ha-stopped"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled
+from ovsxen.host import process
 from ovsxen.host.clock import Deadline
 
 SYSTEM_DIRS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -112,11 +113,12 @@ class Child:
             if stream is not None:
                 stream.close()
 
-    def wait_detached(self, within_s: float, why_in_vain: Callable[[], str] = lambda: "") -> Finished:
+    def wait_detached(self, within_s: float, why_in_vain: Callable[[], str] = lambda: "",
+                      goes_on: Callable[[], bool] = lambda: False) -> Finished:
         """Wait for the exit of a program that leaves a daemon behind, and take what it has said until then.
 
-        Raises NoAnswer past the deadline, or once `why_in_vain` has something to say; then the waiting parent is
-        killed, and the daemon, in a session of its own by then, goes on.
+        Raises NoAnswer past the deadline, or once `why_in_vain` has something to say. Then it is killed, unless its
+        daemon `goes_on`: one of Open vSwitch ends when it gets ready and its parent is gone (lib/daemon-unix.c).
         """
         deadline, why = Deadline(within_s), ""
         try:
@@ -124,9 +126,9 @@ class Child:
             while not (ended or deadline.has_passed() or why):
                 why = why_in_vain()
                 ended = self._wait_for_exit(deadline.at_most_s(LOOK_EVERY_S))
-            if not ended:
+            if not ended and not goes_on():
                 self._kill_group()
-            self._popen.wait()
+                self._popen.wait()
             stdout, stderr = self._take_output(self._popen.stdout), self._take_output(self._popen.stderr)
         finally:
             for stream in (self._popen.stdout, self._popen.stderr):
@@ -134,13 +136,12 @@ class Child:
                     stream.close()
         if not ended:
             raise NoAnswer("%s was not ready %s" % (self.argv[0], ("when " + why) if why else "within %g s" % within_s))
-        return Finished(self.argv, self._popen.returncode, stdout, stderr)
+        return Finished(self.argv, self._popen.wait(), stdout, stderr)
 
     def _wait_for_exit(self, within_s: float) -> bool:
         """Sleep in the kernel where it has process file descriptors (Linux 5.3, Python 3.9), else poll."""
-        try:
-            fd = os.pidfd_open(self._popen.pid)  # type: ignore[attr-defined, unused-ignore]  # novm
-        except (AttributeError, OSError):
+        fd = process.open_pidfd(self._popen.pid)
+        if fd < 0:
             return Deadline(within_s).wait_until(lambda: self._popen.poll() is not None, every_s=0.002)
         try:
             poller = select.poll()

@@ -26,17 +26,28 @@ class Process(NamedTuple):
 
     @property
     def is_stopped(self) -> bool:
-        """Stopped by a signal or a debugger: it will not answer until somebody continues it."""
-        return self.state in "tT"
+        """A signal has stopped it, and another one continues it."""
+        return self.state == "T"
 
     @property
     def is_traced(self) -> bool:
-        """It is a debugger that has stopped it."""
+        """A debugger has stopped it, which alone can let it go on."""
         return self.state == "t"
 
     @property
+    def is_halted(self) -> bool:
+        """Stopped by either: it answers nobody."""
+        return self.is_stopped or self.is_traced
+
+    @property
     def label(self) -> str:
-        return "%s (pid %d%s)" % (self.name, self.pid, ", stopped by a signal" if self.is_stopped else "")
+        why = ", stopped by a signal" if self.is_stopped else ", held by a debugger" if self.is_traced else ""
+        return "%s (pid %d%s)" % (self.name, self.pid, why)
+
+    @property
+    def remedy(self) -> str:
+        """What has one that is halted go on."""
+        return "end the debugger" if self.is_traced else "run `kill -CONT %d`" % self.pid
 
 
 def read_process(pid: int) -> Optional[Process]:
@@ -54,6 +65,22 @@ def read_process(pid: int) -> Optional[Process]:
     if fields[0] in "Xx" or (fields[0] == "Z" and threads <= 1):
         return None
     return Process(pid, name, fields[0], int(fields[19]))
+
+
+def look_again(target: Process) -> Optional[Process]:
+    """The process as it is now; None where it has ended, also where a later one has its pid."""
+    now = read_process(target.pid)
+    return now if now is not None and now.start_ticks == target.start_ticks else None
+
+
+def has_ended(target: Process) -> bool:
+    """This very process is gone (a zombie is gone: it holds no lock, no socket, no memory)."""
+    return look_again(target) is None
+
+
+def myself() -> Process:
+    """This process; begun at 0 where /proc does not tell."""
+    return read_process(os.getpid()) or Process(os.getpid(), "", "", 0)
 
 
 def open_files(pid: int) -> FrozenSet[str]:
@@ -129,8 +156,7 @@ def send_signal(process: Process, number: int) -> bool:
         return False
     fd = open_pidfd(process.pid)
     try:
-        now = read_process(process.pid)
-        if now is None or now.start_ticks != process.start_ticks:
+        if has_ended(process):
             return False
         if fd >= 0:
             signal.pidfd_send_signal(fd, number)  # type: ignore[attr-defined, unused-ignore]  # novm
@@ -187,12 +213,6 @@ def sees_same_directory(pid: int, directory: Path) -> bool:
         return os.path.samestat(os.stat("/proc/%d/root%s" % (pid, directory)), os.stat(str(directory)))
     except OSError:
         return True
-
-
-def has_ended(process: Process) -> bool:
-    """This very process is gone (a zombie is gone: it holds no lock, no socket, no memory)."""
-    now = read_process(process.pid)
-    return now is None or now.start_ticks != process.start_ticks
 
 
 class HeldLock:

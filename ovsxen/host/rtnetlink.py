@@ -1,7 +1,7 @@
 """Interfaces, addresses and routes as the bytes of their messages (rtnetlink(7)), pure: what they say, and how they are
-said again to a kernel in which interfaces have got other numbers.
+said again to a kernel in which interfaces have got other indices.
 
-Bodies are kept as they were read. Only what names an interface by its number changes, and what the kernel tells and
+Bodies are kept as they were read. Only what names an interface by its index changes, and what the kernel tells and
 does not take back is left out.
 """
 
@@ -17,24 +17,29 @@ LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, type, index, flags,
 ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix length, flags, scope, index
 ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, two lengths, tos, table, protocol, scope, type, flags
 NEXTHOP = struct.Struct("=HBBI")  # struct rtnexthop: length, flags, weight, index
-NUMBER = struct.Struct("=I")
+U32 = struct.Struct("=I")
 
-IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 3, 5, 10, 37
+IFLA_ADDRESS, IFLA_BROADCAST, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER = 1, 2, 3, 4, 5, 10
+IFLA_TXQLEN, IFLA_IFALIAS, IFLA_GROUP, IFLA_LINK_NETNSID = 13, 20, 27, 37
+IFF_UP, IFF_NOARP, IFF_PROMISC, IFF_ALLMULTI, IFF_MULTICAST, IFF_DYNAMIC = 0x1, 0x80, 0x100, 0x200, 0x1000, 0x8000
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_PERMANENT = 0x80
 RTA_DST, RTA_IIF, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_MULTIPATH = 1, 3, 4, 5, 7, 9
 RTA_CACHEINFO, RTA_TABLE, RTA_NH_ID = 12, 15, 30
 TOLD_ONLY = frozenset((RTA_IIF, RTA_CACHEINFO, RTA_NH_ID))
-"""Statistics, and the number of a nexthop object, which is told in full beside it."""
+"""Statistics, and the id of a nexthop object, which is told in full beside it."""
 RTM_F_CLONED = 0x200
-SETTABLE_ROUTE_FLAGS = 0x2 | 0x4
-"""Pervasive, on-link. The others are states: a route that is given one is refused (linux, net/ipv4/fib_semantics.c)."""
-LEARNT_PROTOCOLS = (1, 2, 9)  # redirect, kernel, ra: the kernel's own (linux/rtnetlink.h)
+RTNH_F_PERVASIVE, RTNH_F_ONLINK = 0x2, 0x4
+SETTABLE_ROUTE_FLAGS = RTNH_F_PERVASIVE | RTNH_F_ONLINK
+"""The others are states: a route that is given one is refused (linux, net/ipv4/fib_semantics.c)."""
+RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA = 1, 2, 9
+LEARNT_PROTOCOLS = (RTPROT_REDIRECT, RTPROT_KERNEL, RTPROT_RA)
+"""The kernel's own."""
 
 
-def number(value: Optional[bytes]) -> int:
+def u32(value: Optional[bytes]) -> int:
     """An attribute that is a number; 0 where it is missing."""
-    return int(NUMBER.unpack(value)[0]) if value else 0
+    return int(U32.unpack(value)[0]) if value else 0
 
 
 def address_itself(body: bytes) -> bytes:
@@ -50,12 +55,12 @@ def address_identity(body: bytes) -> bytes:
 
 
 def address_index(body: bytes) -> int:
-    """The number of the interface that an address is of."""
+    """The index of the interface that an address is of."""
     return int(ADDRESS.unpack_from(body)[4])
 
 
 def address_again(body: bytes, index: int) -> bytes:
-    """The same address for the interface of that number."""
+    """The same address for the interface of that index."""
     return ADDRESS.pack(*ADDRESS.unpack_from(body)[:-1], index) + body[ADDRESS.size:]
 
 
@@ -66,7 +71,7 @@ def address_text(body: bytes) -> str:
 def is_learnt_address(body: bytes) -> bool:
     """An IPv6 address with a lifetime: a router's advertisement gave it, and will again. IPv4 has no such thing."""
     flags = dict(attributes(body[ADDRESS.size:])).get(IFA_FLAGS)
-    return body[0] == socket.AF_INET6 and not (number(flags) if flags else body[2]) & IFA_F_PERMANENT
+    return body[0] == socket.AF_INET6 and not (u32(flags) if flags else body[2]) & IFA_F_PERMANENT
 
 
 def is_learnt_route(body: bytes) -> bool:
@@ -84,28 +89,28 @@ def goes_with(body: bytes, indices: FrozenSet[int], sources: FrozenSet[bytes]) -
 
 
 def route_indices(body: bytes) -> Tuple[int, ...]:
-    """The interfaces that a route leads through, by number."""
+    """The indices of the interfaces that a route leads through."""
     told = dict(attributes(body[ROUTE.size:]))
     hops = tuple(hop[3] for _, hop in _hops(told.get(RTA_MULTIPATH, b"")))
-    return hops + ((number(told[RTA_OIF]),) if RTA_OIF in told else ())
+    return hops + ((u32(told[RTA_OIF]),) if RTA_OIF in told else ())
 
 
-def route_again(body: bytes, number_of: Mapping[int, int]) -> bytes:
-    """The body that makes a route again, where `number_of` has the new number of each interface that has one."""
+def route_again(body: bytes, index_now: Mapping[int, int]) -> bytes:
+    """The body that makes a route again, where `index_now` has the new index of each interface that has one."""
     fixed = ROUTE.unpack_from(body)
-    told = b"".join(pack(kind, _renumbered(kind & KIND, value, number_of))
+    told = b"".join(pack(kind, _reindexed(kind & KIND, value, index_now))
                     for kind, value in attributes_as_told(body[ROUTE.size:]) if kind & KIND not in TOLD_ONLY)
     return ROUTE.pack(*fixed[:-1], fixed[-1] & SETTABLE_ROUTE_FLAGS) + told
 
 
-def _renumbered(kind: int, value: bytes, number_of: Mapping[int, int]) -> bytes:
+def _reindexed(kind: int, value: bytes, index_now: Mapping[int, int]) -> bytes:
     if kind == RTA_OIF:
-        return NUMBER.pack(number_of.get(number(value), number(value)))
+        return U32.pack(index_now.get(u32(value), u32(value)))
     if kind != RTA_MULTIPATH:
         return value
     again = b""
     for at, (length, flags, weight, index) in _hops(value):
-        again += NEXTHOP.pack(length, flags & SETTABLE_ROUTE_FLAGS, weight, number_of.get(index, index))
+        again += NEXTHOP.pack(length, flags & SETTABLE_ROUTE_FLAGS, weight, index_now.get(index, index))
         again += value[at + NEXTHOP.size:at + aligned(length)]
     return again
 
@@ -124,4 +129,4 @@ def route_text(body: bytes) -> str:
     told = dict(attributes(body[ROUTE.size:]))
     target = "%s/%d" % (socket.inet_ntop(body[0], told[RTA_DST]), body[1]) if RTA_DST in told else "default"
     gateway = " via %s" % socket.inet_ntop(body[0], told[RTA_GATEWAY]) if RTA_GATEWAY in told else ""
-    return "route %s%s table %d" % (target, gateway, number(told.get(RTA_TABLE)) or body[4])
+    return "route %s%s table %d" % (target, gateway, u32(told.get(RTA_TABLE)) or body[4])

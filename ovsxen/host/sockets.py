@@ -1,10 +1,12 @@
-"""Which processes are connected by a Unix socket, asked of the kernel (sock_diag(7)), since no process can be asked.
+"""What the kernel knows of the Unix sockets of others: who is connected to whom (sock_diag(7)), and who has room for
+another message. Nobody is asked, so nobody is waited for.
 
-OVSDB itself can only be asked by taking vswitchd's lock, and a vswitchd that meets its lock taken destroys its bridges
-(vswitchd/bridge.c, bridge_run): a look must never do that.
+OVSDB itself can only be asked who is connected by taking vswitchd's lock, and a vswitchd that meets its lock taken
+destroys its bridges (vswitchd/bridge.c, bridge_run): a look must never do that.
 """
 
 import re
+import select
 import socket
 import struct
 from typing import Dict, FrozenSet, Optional
@@ -29,6 +31,20 @@ def are_connected(one_pid: int, other_pid: int) -> Optional[bool]:
     except OSError:
         return None
     return any(peers.get(inode) in others for inode in ones)
+
+
+def takes_datagram(address: str, within_s: float) -> bool:
+    """Whoever listens there has room for another message, now or in that time. So has one that cannot be connected to:
+    then sending fails at once.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
+        try:
+            tried.connect("\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            return True
+        poller = select.poll()
+        poller.register(tried, select.POLLOUT)
+        return bool(poller.poll(within_s * 1000))
 
 
 def socket_inodes(pid: int) -> FrozenSet[int]:

@@ -3,7 +3,7 @@
 import syslog
 from typing import Callable, NamedTuple
 
-from ovsxen.host.systemd import takes_datagram
+from ovsxen.host.sockets import takes_datagram
 
 SOCKET = "/dev/log"
 

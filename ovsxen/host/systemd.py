@@ -7,13 +7,12 @@ then still heard. Other programs must not inherit it.
 """
 
 import os
-import select
-import socket
 from typing import Callable, Mapping, NamedTuple, Optional
 
 from ovsxen.errors import AdministratorError, NotInstalled
 from ovsxen.host import proc
 from ovsxen.host.proc import NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC
+from ovsxen.host.sockets import takes_datagram
 
 READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
@@ -80,20 +79,6 @@ def open_notifier() -> Notifier:
         raise NotInstalled("systemd waits to hear from this service, and Python's package for that cannot be used (%s)"
                            % error, "install systemd-python, from PyPI or as python3-systemd") from error
     return Notifier(daemon.notify, os.environ[NOTIFY_SOCKET])
-
-
-def takes_datagram(address: str, within_s: float) -> bool:
-    """Whoever listens there has room for another message, now or in that time. So has one that cannot be connected to:
-    then sending fails at once.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
-        try:
-            tried.connect("\0" + address[1:] if address.startswith("@") else address)
-        except OSError:
-            return True
-        poller = select.poll()
-        poller.register(tried, select.POLLOUT)
-        return bool(poller.poll(within_s * 1000))
 
 
 def beat_s(environ: Mapping[str, str], pid: int) -> Optional[float]:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import FrozenSet, Iterable, Iterator, List
 
 INTERRUPTIONS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+TYPED = (signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+"""What else a terminal sends, to end or to stop a program."""
 
 
 @contextmanager
@@ -20,7 +22,7 @@ def uninterrupted() -> Iterator[None]:
         os.setpgid(0, 0)
     except OSError:
         pass  # the leader of a session, whose group is its own
-    before = [(number, signal.signal(number, lambda *_: None)) for number in INTERRUPTIONS]
+    before = [(number, signal.signal(number, lambda *_: None)) for number in INTERRUPTIONS + TYPED]
     try:
         yield
     finally:
@@ -52,7 +54,7 @@ class Wakeup:
         os.close(self._reader)
         os.close(self._writer)
 
-    def keep(self) -> None:
+    def hold_back(self) -> None:
         """Leave what comes from now on to the program that follows in this process, so that it is ended by none."""
         signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTIONS)
 

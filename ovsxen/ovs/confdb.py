@@ -46,6 +46,14 @@ class Found(NamedTuple):
     leftovers: Tuple[Path, ...]
 
 
+class Assessed(NamedTuple):
+    """What conf.db holds, and where that is not good, what there is to go back to, best first."""
+
+    path: Path
+    log: Log
+    fallbacks: Tuple[Source, ...]
+
+
 def real_path(conf_db: Path) -> Path:
     """The file itself: conf.db may be a link to another file system (openvswitch a35ae81c6), and stays one."""
     return Path(os.path.realpath(str(conf_db))) if os.path.exists(str(conf_db)) else conf_db
@@ -55,6 +63,16 @@ def find_holder(conf_db: Path) -> Optional[process.Lock]:
     """Who has the database open for writing (ovsdb/file.c locks `.NAME.~lock~` beside it)."""
     real = real_path(conf_db)
     return process.find_lock(real.parent / (".%s.~lock~" % real.name))
+
+
+def assess(conf_db: Path) -> Assessed:
+    """Read conf.db, and its copies as far as they are needed. Raises NotPermitted."""
+    path = real_path(conf_db)
+    try:
+        log = _compare_with_newest(path, dblog.check(path, dbtool.DATABASE))
+    except PermissionError as error:
+        raise NotPermitted("cannot read %s" % path, "run ovsxen as root") from error
+    return Assessed(path, log, () if log.kind is Kind.GOOD else find_fallbacks(path, log))
 
 
 def observe(conf_db: Path, schema: Path) -> Found:
@@ -67,13 +85,8 @@ def observe(conf_db: Path, schema: Path) -> Found:
     if holder is not None:
         raise AdministratorError("%s is locked by %s, which has no pidfile of ovsdb-server" % (path, holder.holder),
                                  "run `ovsxen restart` if it is this host's server, else stop that process first")
-    try:
-        log = dblog.check(path, dbtool.DATABASE)
-    except PermissionError as error:
-        raise NotPermitted("cannot read %s" % path, "run ovsxen as root") from error
-    log = _compare_with_newest(path, log)
+    path, log, fallbacks = assess(path)
     installed = read_installed_schema(schema)
-    fallbacks = () if log.kind is Kind.GOOD else find_fallbacks(path, log)
     conversion = "no"
     if log.kind is not Kind.GOOD and fallbacks:
         conversion = dbtool.ask_conversion(fallbacks[0].path, schema)
@@ -156,7 +169,7 @@ def _begin_alike(first: Path, second: Path, size_bytes: int) -> bool:
 
 
 @contextmanager
-def preview(found: Found) -> Iterator[Optional[Path]]:
+def preview(found: Assessed) -> Iterator[Optional[Path]]:
     """The file to read for what the server will have: conf.db, or what it goes back to; None when that is nothing.
 
     Where it is a part of a damaged file, the part is copied to a temporary one.

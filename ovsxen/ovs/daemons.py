@@ -9,6 +9,7 @@ import os
 import re
 import signal
 from enum import Enum
+from pathlib import Path
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, OvsxenError, Refused
@@ -57,6 +58,16 @@ class Daemon(NamedTuple):
         return "%s (pid %d)" % (self.name, self.process.pid) if self.process else self.name
 
 
+class Meanwhile(NamedTuple):
+    """While a daemon gets ready, `once` is called, and `why_in_vain` again and again: why it cannot, or ""."""
+
+    once: Callable[[], None] = lambda: None
+    why_in_vain: Callable[[], str] = lambda: ""
+
+
+NOTHING = Meanwhile()
+
+
 def find(paths: Paths, name: str) -> Daemon:
     """Running: the pidfile is locked. Dead: a pidfile that nobody locks. Stopped: no pidfile.
 
@@ -103,10 +114,28 @@ def find_pidfile_problem(paths: Paths, daemon: Daemon) -> str:
 
 
 def require_pidfile(paths: Paths, daemon: Daemon) -> None:
-    """Raises AdministratorError where a daemon that runs has no pidfile that names it: only a new start mends that."""
+    """See that a daemon that runs is named by its pidfile. What somebody has written into it is put right.
+
+    Raises AdministratorError where the file is gone: only a new start of the daemon mends that.
+    """
+    if find_pidfile_problem(paths, daemon) and daemon.process is not None and daemon.state is State.RUNNING:
+        _name_in_pidfile(paths.pidfile(daemon.name), daemon.process)
     problem = find_pidfile_problem(paths, daemon)
     if problem:
         raise AdministratorError(problem, "run `ovsxen restart`")
+
+
+def _name_in_pidfile(pidfile: Path, holder: process.Process) -> None:
+    """In the very file, whose lock the daemon holds."""
+    lock = process.find_lock(pidfile)
+    if lock is None or lock.process is None or lock.process.pid != holder.pid:
+        return
+    try:
+        with open(str(pidfile), "r+b") as stream:
+            stream.write(b"%d\n" % holder.pid)
+            stream.truncate()
+    except OSError:
+        pass  # whoever asks is told what is wrong with it
 
 
 def _is_of_host(paths: Paths, one: process.Process) -> bool:
@@ -128,31 +157,31 @@ def environment(paths: Paths) -> Dict[str, str]:
 
 
 def start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
-          meanwhile: Callable[[], None] = lambda: None, why_in_vain: Callable[[], str] = lambda: "") -> Daemon:
-    """Start a daemon at that nice value and wait until it is ready, or `why_in_vain` tells why it cannot become so;
-    `meanwhile` runs while it gets there.
+          meanwhile: Meanwhile = NOTHING) -> Daemon:
+    """Start a daemon at that nice value and wait until it is ready, or cannot become so.
 
     Should another process have won the race to its pidfile, that one is the daemon. Raises NoAnswer when it is not
     ready in time (it goes on), AdministratorError with its own words when it failed.
     """
     log_began = log_size(paths, argv[0])
-    finished = _start(paths, argv, priority, within_s, meanwhile, why_in_vain)
+    finished = _start(paths, argv, priority, within_s, meanwhile)
     if finished.returncode in DIED_OF_INTERRUPTION and find(paths, argv[0]).state is not State.RUNNING:
-        finished = _start(paths, argv, priority, within_s, lambda: None, why_in_vain)
+        finished = _start(paths, argv, priority, within_s, meanwhile._replace(once=lambda: None))
     return _require_started(paths, argv[0], finished, log_began)
 
 
 def _start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
-           meanwhile: Callable[[], None], why_in_vain: Callable[[], str]) -> proc.Finished:
+           meanwhile: Meanwhile) -> proc.Finished:
     name = argv[0]
     cwd = paths.daemon_cwd if paths.daemon_cwd.is_dir() else paths.rundir
     with proc.at_priority(priority):
         starting = proc.Child(argv, environment(paths), cwd=cwd)
     try:
         try:
-            meanwhile()
+            meanwhile.once()
         finally:
-            finished = starting.wait_detached(within_s, why_in_vain)
+            finished = starting.wait_detached(within_s, meanwhile.why_in_vain,
+                                              lambda: find(paths, name).state is State.RUNNING)
     except NoAnswer as error:
         raise NoAnswer(error.problem, "see %s; if %s hangs, run `ovsxen restart`" % (
             paths.log(name), find(paths, name).label)) from error
@@ -253,8 +282,8 @@ def _push_down(paths: Paths, daemon: Daemon, clock: Clock, *, ask_first: bool) -
               ("TERM", lambda: process.send_signal(target, signal.SIGTERM), TERM_PATIENCE_S),
               ("KILL", lambda: process.send_signal(target, signal.SIGKILL), KILL_PATIENCE_S))
     for how, push, patience_s in ladder:
-        if how == "exit" and not ask_first or how != "KILL" and target.is_stopped:
-            continue  # one that is stopped can neither answer nor handle a signal
+        if how == "exit" and not ask_first or how != "KILL" and target.is_halted:
+            continue  # one that is halted can neither answer nor handle a signal
         push()
         if Deadline(sum(patience_s), clock).wait_until(lambda: process.has_ended(target)):
             return how

@@ -133,8 +133,8 @@ def _list_cores(paths: Paths) -> Iterator[bytes]:
 
 def _require_there(target: Process) -> Process:
     """The process as it is now; another one may have its pid. Raises NoAnswer."""
-    now = process.read_process(target.pid)
-    if now is None or now.start_ticks != target.start_ticks:
+    now = process.look_again(target)
+    if now is None:
         raise NoAnswer("%s ended meanwhile" % target.label)
     return now
 
@@ -203,7 +203,7 @@ def debuggers(pid: int) -> Tuple[Tuple[str, ...], ...]:
 
 def find_obstacle(target: Process, threads: Tuple[Process, ...]) -> str:
     """Why no debugger may look at the process, or "". A debugger that waits in the kernel too may outlive SIGKILL."""
-    if target.is_stopped:
+    if target.is_halted:
         return "a debugger would wait for %s to go on" % target.label
     return find_wait_in_kernel(threads)
 

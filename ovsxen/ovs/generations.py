@@ -142,6 +142,6 @@ def read_recoveries(conf_db: Path) -> Tuple[Tuple[Path, Recovery], ...]:
         try:
             text = json.loads(files.read_small(beside.path).decode())
             found.append((beside.path, Recovery(**text)))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError,) + files.NONSENSE as error:
             found.append((beside.path, Recovery("", "the note cannot be read (%s)" % error, "", "", "")))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""Which bridge carries this host's management traffic by flows of ours, and which: kept in the run directory.
+"""The flows of ours by which a secure bridge carries management traffic, kept in the run directory.
 
 An update puts them in place. ovs-vswitchd forgets all flows when it ends, and the host may not reach its XAPI without
 these, so whoever starts ovs-vswitchd again puts them back from here.
@@ -35,7 +35,7 @@ def read_guard(paths: Paths) -> Optional[Guard]:
                      tuple((str(name), int(port)) for name, port in text["ports"]))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError,) + files.NONSENSE as error:
         raise AdministratorError("%s, which has the management flows of a secure bridge, cannot be read (%s)" % (
             paths.guard, error), "run `ovsxen update`, which finds them anew") from error
 

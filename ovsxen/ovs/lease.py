@@ -23,7 +23,7 @@ class Lease(NamedTuple):
 
 def read_lease(other_config: Dict[str, str]) -> Optional[Lease]:
     """The lease in the Open_vSwitch row's other_config; None where flows do not have to wait."""
-    if other_config.get(FLOW_RESTORE_WAIT) != "true":
+    if other_config.get(FLOW_RESTORE_WAIT, "").lower() != "true":  # as smap_get_bool reads it (lib/smap.c)
         return None
     try:
         return Lease(float(other_config[UNTIL]))

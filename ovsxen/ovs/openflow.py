@@ -13,7 +13,21 @@ import select
 import socket
 import struct
 from contextlib import ExitStack
-from typing import Callable, Dict, Generator, Generic, Iterable, List, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from enum import Enum
+from typing import (
+    Callable,
+    Dict,
+    Generator,
+    Generic,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    TypeVar,
+    Union,
+)
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, OvsxenError, Refused
 from ovsxen.host.clock import Deadline
@@ -24,7 +38,7 @@ T = TypeVar("T")
 VERSIONS = {1: "OpenFlow10", 2: "OpenFlow11", 3: "OpenFlow12", 4: "OpenFlow13", 5: "OpenFlow14", 6: "OpenFlow15"}
 """Their numbers in messages, and their names in Bridge.protocols."""
 
-OPENFLOW10, OPENFLOW11, OPENFLOW13, OPENFLOW15 = 1, 2, 4, 6
+OPENFLOW10, OPENFLOW11, OPENFLOW12, OPENFLOW13, OPENFLOW15 = 1, 2, 3, 4, 6
 
 HEADER = struct.Struct("!BBHI")
 """Version, type, length of the whole message, transaction."""
@@ -51,11 +65,16 @@ class Message(NamedTuple):
     body: bytes
 
 
-Conversation = Generator[Tuple[bytes, ...], Tuple[Message, ...], T]
-"""Yields batches of whole messages, is sent the answers to each, and returns what came of it."""
+class Pause(Enum):
+    """What a conversation yields, once, to wait for all others. The next that it does is to yield a batch."""
 
-PAUSE: Tuple[bytes, ...] = ()
-"""What a conversation yields to wait for all others. The next that it does is to yield a batch."""
+    PAUSE = "pause"
+
+
+PAUSE = Pause.PAUSE
+
+Conversation = Generator[Union[Tuple[bytes, ...], Pause], Tuple[Message, ...], T]
+"""Yields batches of whole messages, is sent the answers to each, and returns what came of it. A batch may be empty."""
 
 Begin = Callable[[int], Conversation[T]]
 """Makes the conversation for the version that was agreed on."""
@@ -136,7 +155,7 @@ class _Talk(Generic[T]):
         self._answers: List[Message] = []
         self._answered_bytes = 0
         self._received = bytearray()
-        self._to_send = memoryview(_greeting(usable))
+        self._to_send = memoryview(_hello(usable))
 
     @property
     def events(self) -> int:
@@ -188,7 +207,7 @@ class _Talk(Generic[T]):
             if length < HEADER.size or self._version not in (0, version):
                 raise ValueError("a message of version %d and %d bytes" % (version, length))
             if self._conversation is None and kind != HELLO:
-                raise ValueError("a message of type %d instead of a greeting" % kind)
+                raise ValueError("a message of type %d instead of a hello" % kind)
             if len(data) - begin < length:
                 break
             body = bytes(data[begin + HEADER.size:begin + length])
@@ -199,8 +218,8 @@ class _Talk(Generic[T]):
                 self._take(self._conversation, Message(kind, transaction, body))
         del data[:begin]
 
-    def _meet(self, version: int, greeting: bytes) -> None:
-        self._version = _agree(self.bridge, self._usable, version, greeting)
+    def _meet(self, version: int, hello: bytes) -> None:
+        self._version = _agree(self.bridge, self._usable, version, hello)
         self._conversation = self._begin(self._version)
         self._say(next(self._conversation))
 
@@ -218,8 +237,8 @@ class _Talk(Generic[T]):
             if self._answered_bytes > ANSWER_LIMIT_BYTES:
                 raise ValueError("an answer without end")
 
-    def _say(self, batch: Tuple[bytes, ...]) -> None:
-        if batch == PAUSE:
+    def _say(self, batch: Union[Tuple[bytes, ...], Pause]) -> None:
+        if batch is PAUSE:
             self.pauses = True
             return
         self._batch += 1
@@ -253,22 +272,22 @@ def _connect(paths: Paths, bridge: str, deadline: Deadline) -> socket.socket:
     return connection
 
 
-def _greeting(usable: Tuple[int, ...]) -> bytes:
+def _hello(usable: Tuple[int, ...]) -> bytes:
     bitmap = struct.pack("!I", sum(1 << version for version in usable))
     return pack_message(max(usable), HELLO, HELLO_ELEMENT.pack(VERSION_BITMAP, HELLO_ELEMENT.size + 4) + bitmap)
 
 
-def _agree(bridge: str, usable: Tuple[int, ...], version: int, greeting: bytes) -> int:
-    """The best usable version that the bridge allows, by its greeting. Raises AdministratorError where none is.
+def _agree(bridge: str, usable: Tuple[int, ...], version: int, hello: bytes) -> int:
+    """The best usable version that the bridge allows, by its hello. Raises AdministratorError where none is.
 
-    Without a bitmap a greeting allows all versions up to its own (OpenFlow 1.3.5 §6.3.1).
+    Without a bitmap a hello allows all versions up to its own (OpenFlow 1.3.5 §6.3.1).
     """
     allowed = set(range(1, version + 1))
     at = 0
-    while at < len(greeting):
-        kind, length = HELLO_ELEMENT.unpack_from(greeting, at)
+    while at < len(hello):
+        kind, length = HELLO_ELEMENT.unpack_from(hello, at)
         if kind == VERSION_BITMAP and length >= HELLO_ELEMENT.size + 4:
-            bits, = struct.unpack_from("!I", greeting, at + HELLO_ELEMENT.size)
+            bits, = struct.unpack_from("!I", hello, at + HELLO_ELEMENT.size)
             allowed = {number for number in range(1, 32) if bits >> number & 1}
         at += max(length, HELLO_ELEMENT.size) + 7 & ~7
     agreed = sorted(allowed.intersection(usable))

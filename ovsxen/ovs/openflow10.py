@@ -9,63 +9,98 @@ Answers that make no sense raise ValueError or struct.error.
 """
 
 import struct
-from typing import Iterable, Tuple
+from typing import Iterable, Iterator, Tuple
 
 from ovsxen.ovs.openflow import HEADER, OPENFLOW10, Message, pack_message
 from ovsxen.ovs.openflow_messages import (
     ADD,
     DELETE_FLOW,
-    EXPERIMENT,
     EXPERIMENTER,
+    EXPERIMENTER_HEADER,
+    FLOW_TEXT,
+    LENGTH,
+    MODIFY_STRICT,
     MORE,
     NICIRA,
     NICIRA_FLOW_MOD,
+    NICIRA_FLOW_NAMES,
     NO_BUFFER,
     padded,
+    unused_cookie,
 )
 
 STATISTICS_REQUEST, STATISTICS_REPLY = 16, 17
 VENDOR, FLOWS = 0xffff, 0
-TABLE_IN_COMMAND = 15
+FLOW_MOD_TABLE_ID = 15
+"""NXT_FLOW_MOD_TABLE_ID: the high byte of a flow_mod's command says the table."""
 NO_PORT, ALL_TABLES = 0xffff, 0xff
 
-QUESTION = struct.Struct("!HHII4x")
-FLOW_QUESTION = struct.Struct("!HHB3x")
+NICIRA_STATISTICS_HEADER = struct.Struct("!HHII4x")
+FLOW_REQUEST = struct.Struct("!HHB3x")
 FLOW = struct.Struct("!HBx8xHHHH4xQ16x")
-FLOW_CHANGE = struct.Struct("!QBBHHHIHHH6x")
-FLAGS_AT = HEADER.size + EXPERIMENT.size + 22
+FLOW_MOD_FIXED = struct.Struct("!QBBHHHIHHH6x")
+COOKIE_AT, TABLE_AT, COMMAND_AT, PRIORITY_AT, FLAGS_AT, MATCH_BYTES_AT, MATCH_AT = 16, 24, 25, 30, 38, 40, 48
+NXM_COOKIE = struct.pack("!HBB", 1, 30 << 1, 8)
 OUTPUT_NORMAL = struct.pack("!HHHH", 0, 8, 0xfffa, 0)
 
 
-def question_flows() -> bytes:
-    return pack_message(OPENFLOW10, STATISTICS_REQUEST, QUESTION.pack(VENDOR, 0, NICIRA, FLOWS)
-                        + FLOW_QUESTION.pack(NO_PORT, 0, ALL_TABLES))
+def request_flows() -> bytes:
+    head = NICIRA_STATISTICS_HEADER.pack(VENDOR, 0, NICIRA, FLOWS)
+    return pack_message(OPENFLOW10, STATISTICS_REQUEST, head + FLOW_REQUEST.pack(NO_PORT, 0, ALL_TABLES))
 
 
 def read_flows(answers: Iterable[Message]) -> Tuple[bytes, ...]:
     """For each flow the message that adds it. Flags are not told."""
-    flags, changes = MORE, []
+    flags, flow_mods = MORE, []
     for answer in answers:
         if answer.kind != STATISTICS_REPLY:
             continue
-        _, flags, _, _ = QUESTION.unpack_from(answer.body)
-        body, begin = answer.body, QUESTION.size
+        _, flags, _, _ = NICIRA_STATISTICS_HEADER.unpack_from(answer.body)
+        body, begin = answer.body, NICIRA_STATISTICS_HEADER.size
         while begin < len(body):
             length, table, priority, idle_s, hard_s, match_bytes, cookie = FLOW.unpack_from(body, begin)
             end = begin + length
             if length < FLOW.size + padded(match_bytes) or end > len(body):
                 raise ValueError("a flow of %d bytes" % length)
-            head = FLOW_CHANGE.pack(cookie, table, ADD, idle_s, hard_s, priority, NO_BUFFER, NO_PORT, 0, match_bytes)
-            changes.append(_nicira(NICIRA_FLOW_MOD, head + body[begin + FLOW.size:end]))
+            head = FLOW_MOD_FIXED.pack(
+                cookie, table, ADD, idle_s, hard_s, priority, NO_BUFFER, NO_PORT, 0, match_bytes)
+            flow_mods.append(_nicira(NICIRA_FLOW_MOD, head + body[begin + FLOW.size:end]))
             begin = end
     if flags & MORE:
         raise ValueError("no whole answer about flows")
-    return tuple(changes)
+    return tuple(flow_mods)
 
 
 def identity(flow: bytes) -> bytes:
     """What openflow_messages.identity gives for the same flow."""
     return flow[16:24] + flow[24:25] + flow[26:32]
+
+
+def matching(flow: bytes) -> bytes:
+    """Table, priority and match: of two flows with the same a bridge has the later."""
+    return flow[TABLE_AT:TABLE_AT + 1] + flow[PRIORITY_AT:PRIORITY_AT + 2] + _match(flow)
+
+
+def _match(flow: bytes) -> bytes:
+    match_bytes, = LENGTH.unpack_from(flow, MATCH_BYTES_AT)
+    return flow[MATCH_AT:MATCH_AT + match_bytes]
+
+
+def describe_flow(flow: bytes) -> str:
+    """A flow, or a message that adds one, for people."""
+    return FLOW_TEXT % NICIRA_FLOW_NAMES.unpack_from(flow, COOKIE_AT)
+
+
+def rehearsals(flows: Tuple[bytes, ...]) -> Iterator[bytes]:
+    """As openflow_messages.rehearsals, behind name_tables()."""
+    cookie = unused_cookie(flow[COOKIE_AT:COOKIE_AT + 8] for flow in flows)
+    for place, flow in enumerate(flows):
+        match = _match(flow) + NXM_COOKIE + cookie
+        actions = flow[MATCH_AT + padded(len(_match(flow))):]
+        body = flow[HEADER.size:COMMAND_AT] + struct.pack("!B", MODIFY_STRICT) \
+            + flow[COMMAND_AT + 1:MATCH_BYTES_AT] + LENGTH.pack(len(match)) + flow[MATCH_BYTES_AT + 2:MATCH_AT] \
+            + match.ljust(padded(len(match)), b"\0") + actions
+        yield pack_message(OPENFLOW10, EXPERIMENTER, body, place)
 
 
 def with_flags(flow: bytes, flags: int) -> bytes:
@@ -74,17 +109,17 @@ def with_flags(flow: bytes, flags: int) -> bytes:
 
 def normal_flow() -> bytes:
     """What read_flows gives for `priority=0 actions=NORMAL` in table 0."""
-    return _nicira(NICIRA_FLOW_MOD, FLOW_CHANGE.pack(0, 0, ADD, 0, 0, 0, NO_BUFFER, NO_PORT, 0, 0) + OUTPUT_NORMAL)
+    return _nicira(NICIRA_FLOW_MOD, FLOW_MOD_FIXED.pack(0, 0, ADD, 0, 0, 0, NO_BUFFER, NO_PORT, 0, 0) + OUTPUT_NORMAL)
 
 
 def delete_flows() -> bytes:
-    return _nicira(NICIRA_FLOW_MOD, FLOW_CHANGE.pack(0, ALL_TABLES, DELETE_FLOW, 0, 0, 0, NO_BUFFER, NO_PORT, 0, 0))
+    return _nicira(NICIRA_FLOW_MOD, FLOW_MOD_FIXED.pack(0, ALL_TABLES, DELETE_FLOW, 0, 0, 0, NO_BUFFER, NO_PORT, 0, 0))
 
 
 def name_tables() -> bytes:
     """From now on on this connection the messages above say which table they mean."""
-    return _nicira(TABLE_IN_COMMAND, struct.pack("!B7x", 1))
+    return _nicira(FLOW_MOD_TABLE_ID, struct.pack("!B7x", 1))
 
 
 def _nicira(kind: int, body: bytes) -> bytes:
-    return pack_message(OPENFLOW10, EXPERIMENTER, EXPERIMENT.pack(NICIRA, kind) + body)
+    return pack_message(OPENFLOW10, EXPERIMENTER, EXPERIMENTER_HEADER.pack(NICIRA, kind) + body)

@@ -12,7 +12,7 @@ from ovsxen.ovs import dbtool
 from ovsxen.ovs.jsonrpc import encode_request
 from ovsxen.ovs.lease import Lease, read_lease
 
-ROW = "Open_vSwitch"
+TABLE = "Open_vSwitch"
 RECEIVE_BYTES = 1 << 16
 ANSWER_BYTES = 1 << 20
 
@@ -87,8 +87,8 @@ def ask_configuration(path: Path, now_s: float, *, write: bool) -> Probe:
 
     Raises OSError.
     """
-    select = {"op": "select", "table": ROW, "where": [], "columns": ["cur_cfg", "next_cfg", "other_config"]}
-    count = {"op": "mutate", "table": ROW, "where": [], "mutations": [["next_cfg", "+=", 1]]}
+    select = {"op": "select", "table": TABLE, "where": [], "columns": ["cur_cfg", "next_cfg", "other_config"]}
+    count = {"op": "mutate", "table": TABLE, "where": [], "mutations": [["next_cfg", "+=", 1]]}
     return Probe(path, "transact", [dbtool.DATABASE, select] + ([count] if write else []), now_s)
 
 

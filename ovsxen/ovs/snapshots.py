@@ -80,7 +80,7 @@ def read_newest(directory: Path) -> Optional[Saved]:
                                _from_json(one["was"]), _from_json(one["becomes"])) for one in content["changes"])
         rows = tuple(Row(str(row["table"]), str(row["uuid"]), dict(row["columns"])) for row in content["rows"])
         return Saved(path, str(content["when"]), Snapshot(changes, rows))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError,) + files.NONSENSE as error:
         raise AdministratorError("the snapshot %s cannot be read (%s)" % (path, error),
                                  "move it away; the next older one is used then") from error
 

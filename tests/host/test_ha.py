@@ -12,7 +12,8 @@ from ovsxen.errors import AdministratorError, NotInstalled
 from ovsxen.host import ha, process
 from ovsxen.host.paths import Paths, paths_under
 
-START = 'echo "$PATH" > "%(root)s/path"; "%(root)s/xhad" 600 & echo $! > "%(root)s/pid"'
+START = """echo "$PATH" > "%(root)s/path"; "%(root)s/xhad" 600 & echo $! > "%(root)s/pid"
+for _ in $(seq 100); do [ "$(cat /proc/$!/comm)" = xhad ] && break; done  # until then it has the shell's name"""
 STOP = 'kill $(cat "%(root)s/pid")'
 
 

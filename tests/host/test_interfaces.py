@@ -12,6 +12,20 @@ import pytest
 from ovsxen.host import rtnetlink
 from ovsxen.host.netlink import pack
 from ovsxen.host.paths import paths_under
+from ovsxen.host.rtnetlink import (
+    RTA_CACHEINFO,
+    RTA_OIF,
+    RTM_F_CLONED,
+    RTNH_F_ONLINK,
+    RTPROT_KERNEL,
+    RTPROT_RA,
+    RTPROT_REDIRECT,
+)
+
+RTPROT_BOOT, RTPROT_STATIC, RTPROT_BGP = 3, 4, 186
+RTNH_F_DEAD, RTNH_F_LINKDOWN = 0x1, 0x10
+RTA_METRICS, RTAX_MTU, NLA_F_NESTED = 8, 2, 0x8000
+IPV4, MAIN_TABLE, UNICAST = 2, 254, 1
 
 # What follows runs inside the namespace: one call, and what it gives.
 KEEP = """
@@ -223,24 +237,25 @@ def test_nothing_is_kept_where_something_that_is_not_kept_would_go_with_it(
         namespace.keep("br", "xenbr0")
 
 
-def route(attributes: bytes, protocol: int = 3, flags: int = 0) -> bytes:
-    return rtnetlink.ROUTE.pack(2, 16, 0, 0, 254, protocol, 0, 1, flags) + attributes
+def route(attributes: bytes, protocol: int = RTPROT_BOOT, flags: int = 0) -> bytes:
+    return rtnetlink.ROUTE.pack(IPV4, 16, 0, 0, MAIN_TABLE, protocol, 0, UNICAST, flags) + attributes
 
 
 def test_a_route_that_says_a_state_is_put_back_without_it() -> None:
-    dead_and_onlink = 0x1 | 0x10 | 0x4
-    again = rtnetlink.route_again(route(pack(4, b"\x07\0\0\0"), flags=dead_and_onlink), {7: 9})
-    assert again == route(pack(4, b"\x09\0\0\0"), flags=0x4)
+    flags = RTNH_F_DEAD | RTNH_F_LINKDOWN | RTNH_F_ONLINK
+    again = rtnetlink.route_again(route(pack(RTA_OIF, b"\x07\0\0\0"), flags=flags), {7: 9})
+    assert again == route(pack(RTA_OIF, b"\x09\0\0\0"), flags=RTNH_F_ONLINK)
 
 
 def test_what_is_told_as_nested_is_put_back_as_nested() -> None:
-    nested = pack(8 | 0x8000, pack(2, b"\x78\x05\0\0"))
+    nested = pack(RTA_METRICS | NLA_F_NESTED, pack(RTAX_MTU, b"\x78\x05\0\0"))
     assert rtnetlink.route_again(route(nested), {}) == route(nested)
 
 
 @pytest.mark.parametrize("protocol, flags, cache, learnt", [
-    (3, 0, b"", False), (4, 0, bytes(32), False), (186, 0, b"", False), (2, 0, b"", True), (9, 0, b"", True),
-    (1, 0, b"", True), (3, 0x200, b"", True), (3, 0, bytes(8) + b"\1" + bytes(23), True)])
+    (RTPROT_BOOT, 0, b"", False), (RTPROT_STATIC, 0, bytes(32), False), (RTPROT_BGP, 0, b"", False),
+    (RTPROT_KERNEL, 0, b"", True), (RTPROT_RA, 0, b"", True), (RTPROT_REDIRECT, 0, b"", True),
+    (RTPROT_BOOT, RTM_F_CLONED, b"", True), (RTPROT_BOOT, 0, bytes(8) + b"\1" + bytes(23), True)])
 def test_routes_of_the_kernel_and_routes_with_a_lifetime_are_left_to_the_kernel(
         protocol: int, flags: int, cache: bytes, learnt: bool) -> None:
-    assert rtnetlink.is_learnt_route(route(pack(12, cache) if cache else b"", protocol, flags)) is learnt
+    assert rtnetlink.is_learnt_route(route(pack(RTA_CACHEINFO, cache) if cache else b"", protocol, flags)) is learnt

@@ -63,9 +63,20 @@ def test_a_stopped_process_is_seen_as_stopped(locker: "subprocess.Popen[str]") -
     assert process.send_signal(before, signal.SIGSTOP)
 
     def is_stopped() -> bool:
-        now = process.read_process(locker.pid)
+        now = process.look_again(before)
         return now is not None and now.is_stopped
     assert Deadline(10).wait_until(is_stopped)
+
+
+@pytest.mark.parametrize("state, is_stopped, is_traced, label, remedy", [
+    ("S", False, False, "a daemon (pid 70)", ""), ("D", False, False, "a daemon (pid 70)", ""),
+    ("T", True, False, "a daemon (pid 70, stopped by a signal)", "run `kill -CONT 70`"),
+    ("t", False, True, "a daemon (pid 70, held by a debugger)", "end the debugger")])
+def test_one_that_answers_nobody_says_why_and_what_to_do(
+        state: str, is_stopped: bool, is_traced: bool, label: str, remedy: str) -> None:
+    seen = process.Process(70, "a daemon", state, 1)
+    assert (seen.is_stopped, seen.is_traced, seen.label) == (is_stopped, is_traced, label)
+    assert seen.is_halted == bool(remedy) and (not seen.is_halted or seen.remedy == remedy)
 
 
 def test_a_process_with_the_same_pid_that_began_at_another_time_is_never_signalled(
@@ -74,8 +85,14 @@ def test_a_process_with_the_same_pid_that_began_at_another_time_is_never_signall
     assert there is not None
     earlier = there._replace(start_ticks=there.start_ticks - 1)
     assert process.send_signal(earlier, signal.SIGKILL) is False
-    assert process.has_ended(earlier)
+    assert process.has_ended(earlier) and process.look_again(earlier) is None
     assert locker.poll() is None and not process.has_ended(there)
+
+
+def test_this_process_is_itself() -> None:
+    me = process.myself()
+    assert me.pid == os.getpid() and me.start_ticks > 0
+    assert process.look_again(me) is not None
 
 
 @pytest.mark.parametrize("pid", [1, 0, -1])

@@ -14,7 +14,7 @@ from ovsxen.host import process
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.settings import Settings, parse_settings
 from ovsxen.ovs import daemons, launch
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Meanwhile, State
 from tests.conftest import MakeHost, SandboxHost
 
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
@@ -145,13 +145,19 @@ def test_the_installed_version_is_on_the_line_that_names_open_vswitch() -> None:
         daemons.version_in(VSWITCHD, "Segmentation fault\n")
 
 
-def test_a_daemon_is_not_waited_for_in_vain_and_goes_on(host: SandboxHost) -> None:
+def test_a_daemon_is_not_waited_for_in_vain_and_is_ready_when_it_can_be(host: SandboxHost) -> None:
     host.start()
     host.kill_daemons()
     argv = launch.vswitchd_argv(host.paths, Settings(mlockall=False, vswitchd_options=("--enable-dummy=override",)))
+
+    def why_in_vain() -> str:
+        return "ovsdb-server ended" if daemons.find(host.paths, VSWITCHD).state is State.RUNNING else ""
+
     with pytest.raises(NoAnswer, match="was not ready when ovsdb-server ended"):
-        daemons.start(host.paths, argv, 0, 60.0, why_in_vain=lambda: "ovsdb-server ended")
-    assert daemons.find(host.paths, VSWITCHD).state is State.RUNNING
+        daemons.start(host.paths, argv, 0, 60.0, Meanwhile(why_in_vain=why_in_vain))
+    pid = host.pid(VSWITCHD)
+    assert host.start().phase("ovs-vswitchd")["outcome"] == "unchanged"
+    assert host.pid(VSWITCHD) == pid and host.vsctl("add-br", "xenbr7") == ""  # waits for ovs-vswitchd
 
 
 def test_a_daemon_that_cannot_start_says_why(host: SandboxHost) -> None:

@@ -13,8 +13,8 @@ from ovsxen.ovs.evidence_sources import Kind, find_obstacle, list_sources, parse
 
 
 @pytest.mark.parametrize("states, obstacle", [
-    ("SSR", ""), ("TSS", "wait for worker0 (pid 70, stopped by a signal)"), ("tSS", "wait for worker0"),
-    ("SSD", "worker2 (pid 72) waits in the kernel"),
+    ("SSR", ""), ("TSS", "wait for worker0 (pid 70, stopped by a signal)"),
+    ("tSS", "wait for worker0 (pid 70, held by a debugger)"), ("SSD", "worker2 (pid 72) waits in the kernel"),
 ])
 def test_no_debugger_waits_with_what_it_looks_at(states: str, obstacle: str) -> None:
     threads = tuple(Process(70 + i, "worker%d" % i, state, 1) for i, state in enumerate(states))

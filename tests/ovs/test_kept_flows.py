@@ -12,7 +12,7 @@ from ovsxen.host.paths import Paths
 from ovsxen.host.settings import Settings
 from ovsxen.ovs import daemons, launch
 from ovsxen.ovs.daemons import VSWITCHD
-from ovsxen.ovs.kept_flows import Kept, NotRestored, comes_back_by_itself, restore_around, save
+from ovsxen.ovs.kept_flows import Kept, NotRestored, comes_back_by_itself, put_back, restore_around, save
 from ovsxen.ovs.openflow import OPENFLOW10, OPENFLOW15
 from ovsxen.ovs.switching import is_primary
 from tests.conftest import SandboxHost
@@ -199,6 +199,77 @@ def test_what_only_openflow_10_says_truly_is_kept(host: SandboxHost) -> None:
         assert (state(host, "k"), flows_inside(host, "k")) == (before, inside)
 
 
+WORDS_OF_10 = ("strip_vlan,NORMAL", "mod_nw_tos:32,mod_tp_src:5,NORMAL", "mod_vlan_vid:7,NORMAL", "mod_vlan_pcp:3,1",
+               "enqueue:1:3", "dec_ttl,resubmit(,9)", "drop")
+
+
+@pytest.mark.parametrize("newest", ["OpenFlow10", "OpenFlow11", "OpenFlow12"])
+def test_where_bundles_are_not_allowed_flows_are_kept_as_openflow_10_says_them(host: SandboxHost, newest: str) -> None:
+    host.vsctl("set", "Bridge", "k", "protocols=OpenFlow10", "--", "add", "Bridge", "k", "protocols", newest)
+    dumps = () if newest == "OpenFlow10" else ("dump-groups",)
+    if dumps:
+        ofctl(host, "k", "add-group", "group_id=9,type=all,bucket=actions=LOCAL", version=newest)
+    for place, actions in enumerate(WORDS_OF_10):
+        add(host, "k", "table=%d,cookie=1,ip,actions=%s" % (place, actions), version="OpenFlow10")
+    inside, groups = flows_inside(host, "k"), state(host, "k", newest, dumps)
+    assert sum("mod_vlan" in flow or "strip_vlan" in flow for flow in inside) == 3
+    kept = save(host.paths, ("k",), WITHIN_S)
+    assert flows_inside(host, "k") == inside
+    restart(host)
+    for _ in range(2):
+        restore(host.paths, kept, WITHIN_S)
+        assert (flows_inside(host, "k"), state(host, "k", newest, dumps)) == (inside, groups)
+
+
+UNTOLD = [("OpenFlow10", "group:9"), ("OpenFlow10", "meter:7,NORMAL"), ("OpenFlow10", "write_actions(group:9)"),
+          ("OpenFlow10", "write_actions(set_field:1->reg0)"), ("OpenFlow10", "clear_actions"),
+          ("OpenFlow10", "goto_table:90"), ("OpenFlow10", "clone(set_field:7->reg0,group:9)"),
+          ("OpenFlow10", "push_vlan:0x8100,set_field:4103->vlan_vid,NORMAL"), ("OpenFlow10", "encap(ethernet)"),
+          ("OpenFlow12", "meter:7,NORMAL"), ("OpenFlow11,OpenFlow12", "encap(ethernet)")]
+
+
+@pytest.mark.parametrize("protocols, actions", UNTOLD)
+def test_what_no_allowed_version_tells_ends_a_save_and_its_remedy_works(
+        host: SandboxHost, protocols: str, actions: str) -> None:
+    """Flows that were added while the bridge allowed more."""
+    ofctl(host, "k", "add-group", "group_id=9,type=all,bucket=actions=LOCAL")
+    ofctl(host, "k", "add-meter", METERS[1])
+    add(host, "k", "table=1,cookie=0x5,ip,actions=" + actions)
+    before = state(host, "k")
+    follow_remedies(host, protocols)
+    kept = save(host.paths, ("k",), WITHIN_S)
+    assert state(host, "k") == before
+    restart(host)
+    restore(host.paths, kept, WITHIN_S)
+    assert state(host, "k") == before
+
+
+def follow_remedies(host: SandboxHost, protocols: str) -> None:
+    """Have bridge k allow only these versions; a save then fails, until all is done that it says."""
+    host.vsctl("set", "Bridge", "k", "protocols=" + protocols)
+    said: List[str] = []
+    while not said or said[-1]:
+        try:
+            save(host.paths, ("k",), WITHIN_S)
+            said.append("")
+        except AdministratorError as error:
+            assert "bridge k" in error.problem and "type" not in error.problem and str(error) not in said
+            said.append(str(error))
+            host.tool(*error.remedy.split("`")[1].split())
+    assert len(said) > 1
+
+
+@pytest.mark.parametrize("actions", ["mod_vlan_vid:7,NORMAL", "strip_vlan,NORMAL"])
+def test_without_openflow_10_its_flows_end_a_save_and_the_remedy_works(host: SandboxHost, actions: str) -> None:
+    add(host, "k", "actions=" + actions, version="OpenFlow10")
+    inside = flows_inside(host, "k")
+    follow_remedies(host, "OpenFlow12")
+    kept = save(host.paths, ("k",), WITHIN_S)
+    restart(host)
+    restore(host.paths, kept, WITHIN_S)
+    assert flows_inside(host, "k") == inside
+
+
 def test_flows_that_come_and_go_meanwhile_are_never_mistaken_for_others(host: SandboxHost) -> None:
     """A flow that has to be read by two versions stays itself, or there is no answer."""
     add(host, "k", "in_port=2,priority=5,actions=strip_vlan,1", version="OpenFlow10")
@@ -262,6 +333,53 @@ def test_what_a_quicker_controller_has_set_stays(host: SandboxHost) -> None:
     added = " table=99, actions=LOCAL"
     assert added in state(host, "k")[0]
     ofctl(host, "k", "del-flows", "table=99")
+    assert state(host, "k") == before
+
+
+@pytest.mark.parametrize("version", ["OpenFlow10", "OpenFlow12", "OpenFlow15"])
+def test_a_bridge_that_lost_all_gets_it_in_place_of_its_normal_flow(host: SandboxHost, version: str) -> None:
+    ofctl(host, "k", "del-flows")
+    add(host, "k", "table=1,in_port=2,actions=strip_vlan,mod_vlan_vid:7,1", version="OpenFlow10")
+    host.vsctl("set", "Bridge", "k", "protocols=OpenFlow10", "--", "add", "Bridge", "k", "protocols", version)
+    inside, kept = flows_inside(host, "k"), save(host.paths, ("k",), WITHIN_S)
+    restart(host, waits=False)
+    assert flows_inside(host, "k") != inside
+    for _ in range(2):
+        put_back(host.paths, kept, WITHIN_S)
+        assert flows_inside(host, "k") == inside
+
+
+def test_what_a_bridge_has_got_since_it_lost_all_stays(host: SandboxHost) -> None:
+    set_up_all(host, "k")
+    add(host, "k", "table=21,in_port=2,actions=mod_vlan_vid:7,1", "table=22,in_port=2,actions=mod_vlan_vid:7,1",
+        version="OpenFlow10")
+    before, inside = state(host, "k"), flows_inside(host, "k")
+    kept = save(host.paths, ("k",), WITHIN_S)
+    restart(host, waits=False)
+    ofctl(host, "k", "add-group", "group_id=4,type=all")
+    ofctl(host, "k", "add-meter", "meter=7,kbps,band=type=drop,rate=99")
+    since = (" table=21, in_port=2 actions=LOCAL", " table=9, arp actions=drop", " table=2, priority=7 actions=group:4")
+    add(host, "k", *since)
+    own = state(host, "k")
+    for _ in range(2):
+        put_back(host.paths, kept, WITHIN_S)
+        flows, groups, meters, tlv_map = state(host, "k")
+        assert set(own[0]) <= set(flows) and set(own[1]) <= set(groups) and set(own[2]) <= set(meters)
+        assert [len(now) for now in (flows, groups, meters, tlv_map)] == [
+            len(before[0]) + 2, len(before[1]), len(before[2]), len(before[3])]  # NORMAL too, and the flow about ARP
+        assert len(set(inside) - set(flows_inside(host, "k"))) == 2  # those that were replaced
+
+
+def test_who_cannot_be_given_what_was_kept_is_named_and_the_others_get_it(host: SandboxHost) -> None:
+    host.vsctl("add-br", "b", "--", "add-br", "c")
+    for bridge in "bck":
+        add(host, bridge, "table=1,arp,actions=LOCAL")
+    before, kept = state(host, "k"), save(host.paths, ("b", "c", "k"), WITHIN_S)
+    restart(host, waits=False)
+    host.vsctl("del-br", "b", "--", "set", "Bridge", "c", "protocols=OpenFlow10")
+    with pytest.raises(NotRestored) as caught:
+        put_back(host.paths, kept, WITHIN_S)
+    assert sorted(caught.value.bridges) == ["b", "c"]
     assert state(host, "k") == before
 
 

@@ -1,4 +1,4 @@
-"""Conversations with bridges: greetings of every kind, and peers that are late, silent, or make no sense."""
+"""Conversations with bridges: hellos of every kind, and peers that are late, silent, or make no sense."""
 
 import shutil
 import socket
@@ -31,7 +31,7 @@ def bitmap(*versions: int) -> bytes:
     return struct.pack("!HHI", 1, 8, sum(1 << version for version in versions))
 
 
-GREETING = packed(6, 0, body=bitmap(1, 2, 3, 4, 5, 6))
+HELLO = packed(6, 0, body=bitmap(1, 2, 3, 4, 5, 6))
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def answer(connection: socket.socket, *replies: bytes) -> None:
 
 def good(connection: socket.socket) -> None:
     """A bridge that answers each question with 0xa5."""
-    connection.sendall(GREETING)
+    connection.sendall(HELLO)
     receive(connection)
     while True:
         answer(connection, packed(6, 99, 5, b"\xa5"))
@@ -111,7 +111,7 @@ def ask_one(paths: Paths, within_s: float = WITHIN_S) -> Tuple[int, Tuple[Messag
 
 def test_answers_are_read_to_the_barrier_though_they_come_in_single_bytes(serve: Serve) -> None:
     def script(connection: socket.socket) -> None:
-        for number in GREETING:
+        for number in HELLO:
             connection.sendall(bytes([number]))
         receive(connection)
         receive(connection)
@@ -126,7 +126,7 @@ def test_an_echo_request_is_answered_at_any_time(serve: Serve) -> None:
     heard: List[Tuple[int, int, int, bytes]] = []
 
     def script(connection: socket.socket) -> None:
-        connection.sendall(GREETING + packed(6, 2, 77, b"ping"))
+        connection.sendall(HELLO + packed(6, 2, 77, b"ping"))
         messages = [receive(connection) for _ in range(4)]
         heard.extend(message for message in messages if message[1] == 3)
         barrier = next(message for message in messages if message[1] == 20)
@@ -135,26 +135,26 @@ def test_an_echo_request_is_answered_at_any_time(serve: Serve) -> None:
     assert heard == [(6, 3, 77, b"ping")]
 
 
-@pytest.mark.parametrize("greeting, version", [
+@pytest.mark.parametrize("hello, version", [
     (packed(6, 0), 6), (packed(5, 0), 5), (packed(1, 0), 1), (packed(9, 0), 6),
     (packed(6, 0, body=bitmap(1, 4)), 4), (packed(6, 0, body=bitmap(1, 7)), 1), (packed(1, 0, body=bitmap(2)), 2),
     (packed(4, 0, body=struct.pack("!HH6x", 9, 6)[:8] + bitmap(1, 3)), 3),
 ])
-def test_the_best_version_that_both_sides_have_is_spoken(serve: Serve, greeting: bytes, version: int) -> None:
+def test_the_best_version_that_both_sides_have_is_spoken(serve: Serve, hello: bytes, version: int) -> None:
     def script(connection: socket.socket) -> None:
-        connection.sendall(greeting)
+        connection.sendall(hello)
         assert receive(connection) == (6, 0, 0, bitmap(1, 2, 3, 4, 5, 6))
         answer(connection)
     assert ask_one(serve(br0=script)) == (version, ())
 
 
-@pytest.mark.parametrize("greeting, names", [
+@pytest.mark.parametrize("hello, names", [
     (packed(7, 0, body=bitmap(7, 8)), "version 7, version 8"), (packed(1, 0), "OpenFlow10"),
     (packed(4, 0, body=bitmap(4, 1)), "OpenFlow10, OpenFlow13"), (packed(4, 0, body=bitmap()), "none"),
 ])
 def test_a_bridge_that_does_not_allow_the_version_is_told_of_with_what_it_allows(
-        serve: Serve, greeting: bytes, names: str) -> None:
-    paths = serve(br0=lambda connection: connection.sendall(greeting))
+        serve: Serve, hello: bytes, names: str) -> None:
+    paths = serve(br0=lambda connection: connection.sendall(hello))
     _, errors = converse(paths, {"br0": ask}, Deadline(WITHIN_S), {"br0": 6})
     assert isinstance(errors["br0"], AdministratorError)
     assert "bridge br0 allows only %s, and its flows are kept by OpenFlow15" % names in str(errors["br0"])
@@ -168,12 +168,12 @@ def send(said: bytes) -> Script:
 
 
 @pytest.mark.parametrize("said, error, text", [
-    (b"", NoAnswer, "before it answered"), (GREETING[:9], NoAnswer, "before it answered"),
-    (GREETING + packed(6, 1)[:7], NoAnswer, "before it answered"),
+    (b"", NoAnswer, "before it answered"), (HELLO[:9], NoAnswer, "before it answered"),
+    (HELLO + packed(6, 1)[:7], NoAnswer, "before it answered"),
     (b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"x" * 30000, Refused, "does not speak OpenFlow"),
     (b"\0" * 8, Refused, "does not speak OpenFlow"), (b"\x06\0\0\x07\0\0\0\0", Refused, "7 bytes"),
-    (packed(6, 1, body=b"\0\0\0\0"), Refused, "type 1 instead of a greeting"),
-    (GREETING + packed(4, 21), Refused, "version 4"), (GREETING + b"\x06\x15\0\0\0\0\0\x01", Refused, "0 bytes"),
+    (packed(6, 1, body=b"\0\0\0\0"), Refused, "type 1 instead of a hello"),
+    (HELLO + packed(4, 21), Refused, "version 4"), (HELLO + b"\x06\x15\0\0\0\0\0\x01", Refused, "0 bytes"),
     (packed(6, 0, body=b"\0\x01\0"), Refused, "does not speak OpenFlow"),
     (packed(6, 0, body=struct.pack("!HH", 1, 99)), Refused, "does not speak OpenFlow"),
 ])
@@ -182,7 +182,7 @@ def test_anything_else_is_an_error_that_names_the_bridge(serve: Serve, said: byt
         ask_one(serve(br0=send(said)))
 
 
-@pytest.mark.parametrize("said", [b"", GREETING, GREETING + packed(6, 21, 99)])
+@pytest.mark.parametrize("said", [b"", HELLO, HELLO + packed(6, 21, 99)])
 def test_silence_ends_with_the_deadline(serve: Serve, said: bytes) -> None:
     def script(connection: socket.socket) -> None:
         connection.sendall(said)
@@ -193,14 +193,14 @@ def test_silence_ends_with_the_deadline(serve: Serve, said: bytes) -> None:
 
 
 def chatter(connection: socket.socket) -> None:
-    connection.sendall(GREETING)
+    connection.sendall(HELLO)
     while True:
         connection.sendall(packed(6, 10, 0, b"x" * 60000))
 
 
 def babble(connection: socket.socket) -> None:
-    """Greets, and answers for ever."""
-    connection.sendall(GREETING)
+    """Says hello, and answers for ever."""
+    connection.sendall(HELLO)
     while True:
         connection.sendall(packed(6, 19, 1, b"x" * 60000))
 
@@ -218,11 +218,11 @@ def test_an_answer_without_end_is_not_kept_in_memory(serve: Serve, monkeypatch: 
         ask_one(serve(br0=babble))
 
 
-def test_a_question_larger_than_any_buffer_is_sent_whole(serve: Serve) -> None:
+def test_a_batch_larger_than_any_buffer_is_sent_whole(serve: Serve) -> None:
     sizes: List[int] = []
 
     def script(connection: socket.socket) -> None:
-        connection.sendall(GREETING)
+        connection.sendall(HELLO)
         receive(connection)
         sizes.extend(len(receive(connection)[3]) for _ in range(100))
         connection.sendall(packed(6, 21, receive(connection)[2]))
@@ -272,6 +272,28 @@ def test_those_that_pause_go_on_together(serve: Serve) -> None:
     assert list(errors) == ["d"]
     assert sorted(order[:3]) == ["before a", "before b", "before c"]
     assert order[3] == "meanwhile" and sorted(order[4:]) == ["after a", "after b"]
+
+
+def test_a_batch_of_nothing_is_answered_with_nothing_and_is_no_pause(serve: Serve) -> None:
+    order: List[str] = []
+
+    def hesitant(version: int) -> Conversation[str]:
+        for batch in ((), (packed(version, 98),), ()):
+            order.append("%d answers" % len((yield batch)))
+        yield PAUSE
+        order.append("%d answers" % len((yield ())))
+        return "over"
+
+    def script(connection: socket.socket) -> None:
+        connection.sendall(HELLO)
+        receive(connection)
+        while True:
+            _, kind, barrier, _ = receive(connection)
+            connection.sendall(packed(6, 21, barrier) if kind == 20 else packed(6, 99))
+
+    assert converse(serve(br0=script), {"br0": hesitant}, Deadline(WITHIN_S), {},
+                    lambda: order.append("meanwhile")) == ({"br0": "over"}, {})
+    assert order == ["0 answers", "1 answers", "0 answers", "meanwhile", "0 answers"]
 
 
 def test_what_the_pause_raises_is_raised(serve: Serve) -> None:
