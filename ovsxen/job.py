@@ -28,7 +28,7 @@ class Job:
     """
 
     def __init__(self, host: Host, deadline: Deadline, before: Optional[UpdateReport], *, dry_run: bool) -> None:
-        self.paths, self.settings = host
+        self.paths, self.settings = host.paths, host.settings
         self.deadline = deadline
         self.put_back: Dict[str, int] = dict(before.put_back) if before else {}
         self.owed: Set[str] = set(before.owed) if before else set()

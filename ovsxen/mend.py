@@ -5,16 +5,14 @@ A start is a boot's own sequence, which leaves alone what is right and so assert
 """
 
 import signal
-from typing import FrozenSet, Iterator, Tuple
+from typing import Iterator, Tuple
 
 from ovsxen import boot
 from ovsxen import phases_online as online
-from ovsxen.errors import AdministratorError, NoAnswer, Refused
 from ovsxen.host import identity, process
 from ovsxen.news import News
-from ovsxen.ovs import confdb, daemons, lease, ovsdb
+from ovsxen.ovs import confdb, daemons, lease, losses
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
-from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.plan_watch import Act, Decision
 from ovsxen.report import BAD, Outcome, Phase
@@ -33,7 +31,7 @@ def carry_out(host: Host, decision: Decision, news: News) -> None:
         phase = next(run_steps(Run(host, news.log.warn), (Step(decision.subject, online.rewrite_database),)))
         news.note("%s; %s: %s" % (decision.why, phase.outcome.value, phase.reason))
     elif decision.act is Act.COPY:
-        online.keep_generation(Run(host, news.log.warn))
+        online.keep_live_copy(Run(host, news.log.warn))
     elif decision.act is Act.WAKE:
         for name in decision.names:
             if wake(host, name):
@@ -45,9 +43,10 @@ def carry_out(host: Host, decision: Decision, news: News) -> None:
 def _bring_back(host: Host, decision: Decision, news: News) -> None:
     """End what hangs, start what is gone, assert everything, and keep what tells why."""
     news.note("%s: %s" % (decision.subject, decision.why))
-    _require_bridges(host, decision.names)
     if decision.act is Act.REPLACE:
         for name in decision.names:
+            if name == OVSDB_SERVER:
+                _prepare_to_end_server(host, news)
             keep_evidence(host, daemons.find(host.paths, name), decision, news)
             daemons.stop(host.paths, name, ask_first=False)
     for phase in start(host, news.log.warn, decision.names):
@@ -58,6 +57,16 @@ def _bring_back(host: Host, decision: Decision, news: News) -> None:
     if decision.act is Act.START:  # the network first
         for name in decision.names:
             keep_evidence(host, Daemon(name, State.DEAD, None), decision, news)
+
+
+def _prepare_to_end_server(host: Host, news: News) -> None:
+    """What only its memory has is written if it can be; where it cannot, and bridges that forward would go with it, it
+    is left as it is. Raises AdministratorError, NoAnswer.
+    """
+    for phase in run_steps(Run(host, news.log.warn), (Step("conf.db", online.rewrite_database),)):
+        if phase.outcome is not Outcome.UNCHANGED:
+            news.phase(phase)
+    losses.require_bridges(host.paths, confdb.assess(host.paths.conf_db), host.settings.answer_timeout_s)
 
 
 def keep_evidence(host: Host, daemon: Daemon, decision: Decision, news: News) -> None:
@@ -79,40 +88,9 @@ def start(host: Host, warn: Warn, names: Tuple[str, ...]) -> Iterator[Phase]:
     ovs-vswitchd is left alone where it is not among them and does not run: it rests.
     """
     rests = VSWITCHD not in names and daemons.find_anywhere(host.paths, VSWITCHD).process is None
-    run = Run(host.never_purging(), warn, identity.read_boot_id(host.paths))
+    run = Run(host.unasked(), warn, identity.read_boot_id(host.paths))
     steps = (step for step in boot.boot_sequence() if not (rests and VSWITCHD in (step.name,) + step.needs))
     return record(run, run_steps(run, steps))
-
-
-def _require_bridges(host: Host, names: Tuple[str, ...]) -> None:
-    """Bridges that forward are not to go because conf.db has lost them: under an ovs-vswitchd that runs, ovsdb-server
-    is left as it is, gone or hung, rather than started on a file without them. Raises AdministratorError.
-    """
-    vswitchd = daemons.find(host.paths, VSWITCHD)
-    if OVSDB_SERVER not in names or vswitchd.state is not State.RUNNING:
-        return
-    found = confdb.assess(host.paths.conf_db)
-    lacking = frozenset() if found.log.kind is Kind.GOOD else _find_bridges(host, vswitchd) - _read_bridges(found)
-    if lacking:
-        raise AdministratorError(
-            "%s is %s, and what there is to go back to lacks bridges with which ovs-vswitchd goes on (%s)" % (
-                found.path, found.log.kind.value, ", ".join(sorted(lacking))),
-            "put back a file that has them; or run `ovsxen start`, which takes them down")
-
-
-def _find_bridges(host: Host, vswitchd: Daemon) -> FrozenSet[str]:
-    """Those that ovs-vswitchd has; none where it does not answer, and so has to be replaced anyhow."""
-    try:
-        return frozenset(daemons.ask(host.paths, vswitchd, "ofproto/list", (),
-                                     host.settings.answer_timeout_s).split())
-    except (NoAnswer, Refused):
-        return frozenset()
-
-
-def _read_bridges(found: confdb.Assessed) -> FrozenSet[str]:
-    """Those that ovsdb-server would begin with."""
-    with confdb.preview(found) as path:
-        return frozenset(ovsdb.query_file(path, found.log.size_bytes).bridges) if path else frozenset()
 
 
 def wake(host: Host, name: str) -> bool:

@@ -80,7 +80,9 @@ class Channel:
             self._failing_since_s = now_s
 
     def silent_since_s(self, now_s: float, patience_s: float) -> Optional[float]:
-        """Since when an answer is missing, where that is longer than it may take."""
+        """Since when an answer is missing, where that is longer than it may take, or nobody can be asked."""
+        if self.is_lost:
+            return self._failing_since_s
         return min((at_s for at_s in (self._failing_since_s, self.probe.asked_s if self.probe else None)
                     if at_s is not None and now_s - at_s > patience_s), default=None)
 

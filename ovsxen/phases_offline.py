@@ -105,6 +105,11 @@ def prepare_database(run: Run) -> Result:
         return Result(Outcome.UNCHANGED, "in use by %s" % server.label)
     found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema)
     planned = confdb_plan.plan(found)
+    if run.guards_bridges and found.log.kind is not dblog.Kind.GOOD:
+        from ovsxen.ovs import losses  # few conf.db are lost under a switch that runs
+
+        losses.require_bridges(run.paths, confdb.Assessed(found.path, found.log, found.fallbacks),
+                               run.settings.answer_timeout_s)
     if run.dry_run:
         outcome = Outcome.WOULD if planned.steps else Outcome.UNCHANGED
         reason = "; ".join(filter(None, (str(planned.recovery or ""), planned.reason)))

@@ -132,7 +132,7 @@ def start_vswitchd(run: Run) -> Result:
 
 def _why_no_server(run: Run) -> str:
     """ovs-vswitchd is ready once it has the database. It goes on waiting for that by itself."""
-    return "" if daemons.find(run.paths, OVSDB_SERVER).state is State.RUNNING else "%s ended" % OVSDB_SERVER
+    return "" if daemons.is_running(run.paths, OVSDB_SERVER) else "%s ended" % OVSDB_SERVER
 
 
 def _await_configured(run: Run, vswitchd: Daemon, within_s: float) -> Optional[Result]:
@@ -224,7 +224,7 @@ def keep_generation(run: Run) -> None:
 
 def rewrite_database(run: Run) -> Result:
     """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone."""
-    server = daemons.find(run.paths, OVSDB_SERVER)
+    server = daemons.find_anywhere(run.paths, OVSDB_SERVER)
     if server.state is not State.RUNNING:
         return Result(Outcome.SKIPPED, "ovsdb-server does not run")
     path = confdb.real_path(run.paths.conf_db)
@@ -238,6 +238,18 @@ def rewrite_database(run: Run) -> Result:
         return Result(Outcome.DEGRADED, "%s is %s, and ovsdb-server does not write it anew: %s" % (
             path, log.kind.value, error))
     return Result(Outcome.DONE, "%s was %s: ovsdb-server has written it anew" % (path, log.kind.value))
+
+
+def keep_live_copy(run: Run) -> None:
+    """Copy conf.db as it is now, with what the host has made since the start; where that fails, a warning."""
+    path = confdb.real_path(run.paths.conf_db)
+    try:
+        with open(str(path), "rb") as stream:
+            log = dblog.check_stream(stream, dbtool.DATABASE)
+            if log.kind is Kind.GOOD:
+                generations.keep_live(path, stream.fileno(), log)
+    except OSError as error:
+        run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
 
 
 def guard_management(run: Run) -> Result:

@@ -188,15 +188,15 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
     if look.hands_off:
         return Decision(memory, Act.WAIT)
     pairs = ((look.server, memory.server), (look.vswitchd, memory.vswitchd))
-    gone = tuple(sign.name for sign, course in pairs if not sign.runs and may_start(course, look.now_s, limits))
-    if gone and (look.server.answers or OVSDB_SERVER in gone):
-        return Decision(memory, Act.START, gone, "both are gone" if len(gone) > 1 else "it is gone")
-    if gone and look.server.is_lost and may_start(memory.server, look.now_s, limits):
-        return Decision(memory, Act.REPLACE, (OVSDB_SERVER,),
-                        "ovs-vswitchd is gone and cannot be started while its pidfile or control socket is gone")
     for sign, course in pairs:
         if _is_to_be_woken(sign, course, look.now_s):
             return Decision(memory, Act.WAKE, (sign.name,), "it was stopped by a signal")
+    gone = tuple(sign.name for sign, course in pairs if not sign.runs and may_start(course, look.now_s, limits))
+    if gone and (look.server.answers or OVSDB_SERVER in gone):
+        return Decision(memory, Act.START, gone, "both are gone" if len(gone) > 1 else "it is gone")
+    if gone and _is_lost_for_good(look.server, look.now_s, limits) and may_start(memory.server, look.now_s, limits):
+        return Decision(memory, Act.REPLACE, (OVSDB_SERVER,),
+                        "ovs-vswitchd is gone and cannot be started while its pidfile or control socket is gone")
     for sign, course in pairs:
         why = _why_hung(memory, look, sign, limits)
         if why and may_start(course, look.now_s, limits):
@@ -210,6 +210,11 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         return Decision(memory._replace(finish_tried_s=look.now_s), Act.FINISH, (),
                         "the last start or restart was killed before its end, or failed")
     return Decision(memory, Act.WAIT)
+
+
+def _is_lost_for_good(sign: Sign, now_s: float, limits: Limits) -> bool:
+    """One that begins has a pidfile before it has sockets."""
+    return sign.is_lost and (sign.silent_since_s is None or now_s - sign.silent_since_s >= limits.hang_s)
 
 
 def _is_due(last_s: Optional[float], now_s: float, pause_s: float) -> bool:

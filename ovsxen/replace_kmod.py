@@ -34,7 +34,7 @@ def force_reload_kmod(host: Host, warn: Warn, *, restart_ha: bool) -> Iterator[P
     """
     one = Replacement(Restart(keep_flows=True), restart_ha=restart_ha)
     return unless_disabled(host, warn, lambda: run_stages(
-        host.never_purging(), warn, Stages(one.preparation(), one.sequence(), one.release)))
+        host.unasked(), warn, Stages(one.preparation(), one.sequence(), one.release)))
 
 
 class Replacement:

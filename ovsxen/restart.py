@@ -225,9 +225,14 @@ class Restart:
 
     def _keep_only(self, run: Run, bridges: Tuple[str, ...]) -> None:
         """Have the next start put back only the flows of these."""
-        if self.written is not None:
+        if self.written is None:
+            return
+        try:
             flows_file.write(run.paths, self.written._replace(
                 kept=tuple(one for one in self.kept if one.bridge in bridges)))
+        except OSError as error:
+            run.warn("%s stays as it was, so the next start may put back flows that were there: remove it (%s)" % (
+                run.paths.kept_flows, error.strerror))
 
     def forward(self, run: Run) -> Result:
         """The lease ends, whether or not every bridge has its flows: none is the worse switch."""

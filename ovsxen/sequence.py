@@ -28,14 +28,19 @@ Warn = Callable[[str], None]
 
 
 class Host(NamedTuple):
-    """The host to work on: where its files are and what its administrator chose."""
+    """The host to work on: where its files are and what its administrator chose.
+
+    `guards_bridges`: it is not an administrator who has this done. So no server is started on a conf.db that has lost
+    bridges with which ovs-vswitchd goes on.
+    """
 
     paths: Paths
     settings: Settings
+    guards_bridges: bool = False
 
-    def never_purging(self) -> "Host":
-        """--delete-bridges is about starts; a daemon that died under guests is another matter."""
-        return self._replace(settings=self.settings._replace(delete_bridges=False, problems=()))
+    def unasked(self) -> "Host":
+        """For what nobody asked for: --delete-bridges, too, is about starts. A daemon died, and guests go on."""
+        return self._replace(settings=self.settings._replace(delete_bridges=False, problems=()), guards_bridges=True)
 
 
 class Run:
@@ -46,7 +51,7 @@ class Run:
     """
 
     def __init__(self, host: Host, warn: Warn, boot_id: str = "", *, dry_run: bool = False) -> None:
-        self.paths, self.settings = host
+        self.paths, self.settings, self.guards_bridges = host
         self.boot_id = boot_id
         self.before: Optional[Report] = None
         self.dry_run = dry_run

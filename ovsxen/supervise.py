@@ -6,7 +6,7 @@ what runs without touching it. XAPI is unknown here.
 
 import signal
 from enum import Enum
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from ovsxen import boot, lifecycle, mend
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
@@ -14,6 +14,7 @@ from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.host.detach import Pidfile
+from ovsxen.host.process import Process
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.news import WELL, Log, News, log_to_syslog
@@ -52,7 +53,7 @@ class BootFailure(Enum):
     """Why a boot over daemons that run has failed."""
 
     SILENT = "one did not answer, and was mended"
-    OUT_OF_REACH = "what one is reached by is gone; they run all the same"
+    FORWARDING = "the switch goes on all the same, as before"
     OTHER = "something that no watch mends"
 
 
@@ -87,7 +88,7 @@ class Supervisor:
         """Bring the switch up, or find that it is; gives the exit code. A signal ends it between two phases."""
         code = EXIT_OK
         # Where an instance of this boot was watching, the bridges have guests on them.
-        host = self.host.never_purging() if self.news.predecessor else self.host
+        host = self.host.unasked() if self.news.predecessor else self.host._replace(guards_bridges=True)
         self._allow_time()
         for phase in boot.start(host, self.news.log.warn):
             self.news.phase(phase)
@@ -111,16 +112,18 @@ class Supervisor:
 
         In the background, where nobody starts the daemon again, also what failed is.
         """
+        before = daemons.find_anywhere(self.host.paths, VSWITCHD).process
         code = self.boot()
         if code != EXIT_FAILED or in_background or why_disabled(self.host.paths) is not None:
             return code, code in (EXIT_OK, EXIT_FAILED)
-        failure = self.mend_silent()
+        failure = self.mend_silent(before)
         if failure is BootFailure.SILENT:
             code = self.boot()
-        return code, code == EXIT_OK or failure is BootFailure.OUT_OF_REACH
+        return code, code == EXIT_OK or failure is BootFailure.FORWARDING
 
-    def mend_silent(self) -> BootFailure:
-        """Mend, as the watch would, what runs and does not answer. A boot fails over it.
+    def mend_silent(self, before: Optional[Process]) -> BootFailure:
+        """Mend, as the watch would, what runs and does not answer: a boot fails over it. `before`: the ovs-vswitchd of
+        before that boot.
 
         Else each instance would fail like the one before it, and nobody would mend anything.
         """
@@ -134,12 +137,12 @@ class Supervisor:
                     self.memory = decision.memory
                     self._act(decision)
                     return BootFailure.SILENT
-                if decision.act is Act.WAIT:
+                if not decision.names:
                     self.memory = decision.memory
                 running = [sign for sign in (look.server, look.vswitchd) if sign.runs]
                 if certain.has_passed() and all(sign.answers or sign.is_lost for sign in running):
-                    is_lost = len(running) == 2 and any(sign.is_lost for sign in running)
-                    return BootFailure.OUT_OF_REACH if is_lost else BootFailure.OTHER
+                    goes_on = before is not None and process.look_again(before) is not None
+                    return BootFailure.FORWARDING if goes_on else BootFailure.OTHER
                 self.wakeup.wait(observer.descriptors(), observer.tick_s)
         return BootFailure.OTHER
 
@@ -320,7 +323,7 @@ def _leave_it_to_the_other(host: Host, log: Log, *, in_background: bool) -> Ende
         raise AdministratorError(text, "`ovsxen stop` ends it and the switch; SIGKILL ends it alone")
     log.say(text)
     code = EXIT_OK
-    for phase in boot.start(host.never_purging(), log.warn):
+    for phase in boot.start(host.unasked(), log.warn):
         log.phase(phase)
         code = code or phase.exit_code
     return Ended(code)

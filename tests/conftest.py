@@ -144,7 +144,7 @@ class SandboxHost:
         self.write(self.paths.root / "usr/share/openvswitch/vswitch.ovsschema", json.dumps(schema))
 
     def beside(self, kind: str) -> List[str]:
-        """Names of the files of a kind ("good", "aside", "recovery") beside conf.db."""
+        """Names of the files of a kind ("good", "live", "aside", "recovery") beside conf.db."""
         return sorted(path.name for path in self.paths.dbdir.glob("conf.db.%s-*" % kind))
 
 

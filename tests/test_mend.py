@@ -5,12 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from typing import Iterator
 
 import pytest
 
 from ovsxen.host import process
 from ovsxen.host.clock import Deadline
-from ovsxen.ovs import dblog
+from ovsxen.ovs import dblog, generations
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.dblog import Kind
 from tests.conftest import SandboxHost
@@ -45,6 +46,12 @@ def is_whole(host: SandboxHost) -> bool:
     return dblog.check(host.paths.conf_db, "Open_vSwitch").kind is Kind.GOOD
 
 
+def keep_live(host: SandboxHost) -> None:
+    """What the watch does every ten minutes."""
+    with open(str(host.paths.conf_db), "rb") as stream:
+        generations.keep_live(host.paths.conf_db, stream.fileno(), dblog.check_stream(stream, "Open_vSwitch"))
+
+
 def forwards(host: SandboxHost) -> str:
     """The bridges that ovs-vswitchd has."""
     return host.tool("ovs-appctl", "-t", str(host.paths.control_socket(VSWITCHD, host.pid(VSWITCHD))), "ofproto/list")
@@ -67,21 +74,87 @@ def test_what_conf_db_has_lost_is_written_anew_by_the_server_that_still_knows_it
     assert watched.bridges() == ["xenbr7"] and watched.pid(VSWITCHD) == before[VSWITCHD]
 
 
-@pytest.mark.parametrize("damage", ["unlink", "truncate"])
-def test_no_bridge_that_forwards_goes_because_conf_db_was_lost_with_its_server(
-        watched: SandboxHost, damage: str) -> None:
-    conf_db, saved = watched.paths.conf_db, watched.paths.root / "saved"
-    before = watched.pid(VSWITCHD)
+@pytest.fixture
+def robbed(watched: SandboxHost) -> Iterator[SandboxHost]:
+    """The same, whose conf.db went with its server; a good one lies in `saved`."""
     with nobody_else(watched):
-        shutil.copy(str(conf_db), str(saved))
-        conf_db.unlink() if damage == "unlink" else os.truncate(str(conf_db), 0)
+        shutil.copy(str(watched.paths.conf_db), str(watched.paths.root / "saved"))
+        watched.paths.conf_db.unlink()
         watched.signal(OVSDB_SERVER, signal.SIGKILL)
-    assert eventually(lambda: any("put back a file that has them" in one for one in watched.status()["problems"]))
-    assert forwards(watched) == "xenbr7" and not runs(watched, OVSDB_SERVER)
-    assert "takes down every bridge that is not in it" in watched.status()["daemons"][OVSDB_SERVER]["problem"]
-    shutil.copy(str(saved), str(conf_db))
-    assert eventually(lambda: is_well(watched)), watched.status()
-    assert watched.bridges() == ["xenbr7"] and watched.pid(VSWITCHD) == before
+    yield watched
+
+
+def refuses(host: SandboxHost) -> bool:
+    return any("put back a file that has them" in one for one in host.status()["problems"])
+
+
+def test_no_bridge_that_forwards_goes_because_conf_db_was_lost_with_its_server(robbed: SandboxHost) -> None:
+    before = robbed.pid(VSWITCHD)
+    assert eventually(lambda: refuses(robbed)), robbed.status()
+    assert forwards(robbed) == "xenbr7" and not runs(robbed, OVSDB_SERVER)
+    assert "takes down every bridge that is not in it" in robbed.status()["daemons"][OVSDB_SERVER]["problem"]
+    shutil.copy(str(robbed.paths.root / "saved"), str(robbed.paths.conf_db))
+    assert eventually(lambda: is_well(robbed)), robbed.status()
+    assert robbed.bridges() == ["xenbr7"] and robbed.pid(VSWITCHD) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_nor_because_another_daemon_begins(robbed: SandboxHost, number: signal.Signals) -> None:
+    watching = robbed.watcher()
+    assert eventually(lambda: refuses(robbed)) and watching is not None
+    process.send_signal(watching, number)
+    if number == signal.SIGKILL:
+        assert eventually(lambda: process.has_ended(watching))
+        begun = robbed.spawn("daemon")
+        assert eventually(lambda: robbed.watcher() is not None)
+    written = robbed.paths.watch_report.stat().st_mtime_ns
+    assert eventually(lambda: robbed.paths.watch_report.stat().st_mtime_ns != written)
+    assert eventually(lambda: refuses(robbed)), robbed.status()
+    assert forwards(robbed) == "xenbr7"
+    shutil.copy(str(robbed.paths.root / "saved"), str(robbed.paths.conf_db))
+    assert eventually(lambda: is_well(robbed)), robbed.status()
+    assert robbed.bridges() == ["xenbr7"]
+    if number == signal.SIGKILL:
+        assert begun.poll() is None  # it watches what goes on, although its boot failed
+        begun.kill()
+        begun.wait()
+
+
+def test_nor_because_ovs_vswitchd_cannot_be_asked(watched: SandboxHost) -> None:
+    with nobody_else(watched):
+        shutil.copy(str(watched.paths.conf_db), str(watched.paths.root / "saved"))
+        watched.paths.conf_db.unlink()
+        watched.signal(OVSDB_SERVER, signal.SIGKILL)
+        watched.signal(VSWITCHD, signal.SIGSTOP)
+    assert eventually(lambda: refuses(watched)), watched.status()  # once it was continued
+    assert forwards(watched) == "xenbr7"
+
+
+def test_a_copy_that_the_watch_has_kept_has_the_bridges_of_this_boot(watched: SandboxHost) -> None:
+    keep_live(watched)
+    with nobody_else(watched):
+        watched.paths.conf_db.unlink()
+        watched.signal(OVSDB_SERVER, signal.SIGKILL)
+    assert eventually(lambda: both_run(watched) and watched.bridges() == ["xenbr7"]), watched.status()
+    assert forwards(watched) == "xenbr7"
+
+
+def test_what_an_administrator_puts_back_is_not_held_against_such_a_copy(watched: SandboxHost) -> None:
+    saved = watched.paths.conf_db.read_bytes()
+    watched.vsctl("add-br", "xenbr8")
+    keep_live(watched)
+    assert watched.ovsxen("stop").code == 0
+    watched.paths.conf_db.write_bytes(saved)
+    watched.start()
+    assert watched.bridges() == ["xenbr7"] and watched.beside("live") == []
+
+
+def test_what_only_a_server_out_of_reach_knows_is_written_before_it_is_replaced(watched: SandboxHost) -> None:
+    with nobody_else(watched):
+        watched.paths.pidfile(OVSDB_SERVER).unlink()
+        watched.paths.conf_db.unlink()
+        watched.signal(VSWITCHD, signal.SIGKILL)
+    assert eventually(lambda: both_run(watched) and watched.bridges() == ["xenbr7"]), watched.status()
 
 
 def test_a_record_that_was_not_finished_keeps_no_server_away(watched: SandboxHost) -> None:

@@ -3,6 +3,7 @@
 confdb_plan.py decides what to do about it, confdb_apply.py does it.
 """
 
+import itertools
 import os
 import re
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def _compare_with_newest(path: Path, log: Log) -> Log:
     has nothing but a schema where the copy has more; and something else where both began alike and parted. What parted
     cannot be trusted: its later records tell differences to what they followed.
     """
-    newest = next(_copies(path), None) if log.kind is Kind.GOOD else None
+    newest = next(_copies(path, "good"), None) if log.kind is Kind.GOOD else None
     if newest is None or newest[1].records <= 1:
         return log
     copy, kept = newest
@@ -138,7 +139,8 @@ def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
     conf.db is younger than its copies, unless the damage is in the part that the newest copy has whole. Time stamps do
     not count: a clock may have run backwards.
     """
-    copies = sorted(_copies(conf_db), key=lambda copy: copy[1].kind is not Kind.GOOD)
+    copies = sorted(itertools.chain(_copies(conf_db, "live"), _copies(conf_db, "good")),
+                    key=lambda copy: copy[1].kind is not Kind.GOOD)
     kept = tuple(Source.of(path, good) for path, good in copies)
     if log.kind is not Kind.DAMAGED or log.records <= 1:
         return kept
@@ -148,11 +150,11 @@ def find_fallbacks(conf_db: Path, log: Log) -> Tuple[Source, ...]:
     return (start,) + kept
 
 
-def _copies(conf_db: Path) -> Iterator[Tuple[Path, Log]]:
-    """The generations that hold something, newest first; each is checked when it is asked for. One that was good when
-    it was kept may be damaged by now, and still has its good part.
+def _copies(conf_db: Path, kind: str) -> Iterator[Tuple[Path, Log]]:
+    """The copies of a kind that hold something, newest first; each is checked when it is asked for. One that was good
+    when it was kept may be damaged by now, and still has its good part.
     """
-    for generation in generations.list_beside(conf_db, "good"):
+    for generation in generations.list_beside(conf_db, kind):
         try:
             log = dblog.check(generation.path, dbtool.DATABASE)
         except PermissionError:

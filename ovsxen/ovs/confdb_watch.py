@@ -5,14 +5,19 @@ taken when ovs-vswitchd starts, which is before the host has made its bridges: s
 """
 
 import os
+from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
+from ovsxen.host.clock import stopwatch
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import dblog, dbtool
 from ovsxen.ovs.confdb import real_path
 from ovsxen.ovs.dblog import Kind
 
-CHECK_EVERY_S = 60.0
+CHECK_EVERY_S = 5.0
+CHECK_SHARE = 1 / 500.0
+"""Of the time, that reading a file may take which changes and changes."""
+
 COPY_EVERY_S = 600.0
 
 Signature = Tuple[int, int, int]
@@ -29,46 +34,49 @@ class ConfDbWatch:
     """Reads the file only when it has changed, and then once in a while; at once where it became smaller."""
 
     def __init__(self, paths: Paths, now_s: float) -> None:
-        self._path = real_path(paths.conf_db)
+        self._conf_db = paths.conf_db
+        self._seen: Optional[Signature] = None
         self._checked: Optional[Signature] = None
-        self._copied: Optional[Signature] = None
+        self._suspect: Optional[Signature] = None
+        self._problem = ""
         self._check_due_s = now_s
         self._copy_due_s = now_s + COPY_EVERY_S
-        self._suspect: Optional[Signature] = None
 
     def look(self, now_s: float) -> OnDisk:
         """What is so now. One that is bad twice in a row is: the server may have been in the midst of a record."""
+        path = real_path(self._conf_db)
         try:
-            found = os.stat(str(self._path))
+            found = os.stat(str(path))
         except FileNotFoundError:
-            return OnDisk("%s is gone" % self._path)
+            return OnDisk("%s is gone" % path)
         except OSError:
             return OnDisk()
         signature = (found.st_ino, found.st_size, found.st_mtime_ns)
-        if signature != self._checked and (now_s >= self._check_due_s or self._shrank(signature)):
-            problem = self._find_problem()
-            if problem:
-                return OnDisk(problem if self._was_suspect(signature) else "")
-            self._checked, self._check_due_s = signature, now_s + CHECK_EVERY_S
-        return OnDisk(copy_is_due=self._is_copy_due(signature, now_s))
+        before, self._seen = self._seen, signature
+        shrank = before is not None and signature[0] == before[0] and signature[1] < before[1]
+        if signature != self._checked and (now_s >= self._check_due_s or shrank or self._suspect is not None):
+            self._check(path, signature, now_s)
+        if self._problem and signature == self._checked:
+            return OnDisk(self._problem)
+        return OnDisk(copy_is_due=signature == self._checked and self._is_copy_due(now_s))
 
-    def _shrank(self, signature: Signature) -> bool:
-        return self._checked is not None and signature[0] == self._checked[0] and signature[1] < self._checked[1]
-
-    def _find_problem(self) -> str:
+    def _check(self, path: Path, signature: Signature, now_s: float) -> None:
+        took_ms = stopwatch()
         try:
-            log = dblog.check(self._path, dbtool.DATABASE)
+            log = dblog.check(path, dbtool.DATABASE)
         except PermissionError:
-            return ""
-        return "" if log.kind in (Kind.GOOD, Kind.ABSENT) else "%s is %s (%s)" % (
-            self._path, log.kind.value, log.problem)
+            return
+        self._check_due_s = now_s + max(CHECK_EVERY_S, took_ms() / 1000.0 / CHECK_SHARE)
+        is_bad = log.kind not in (Kind.GOOD, Kind.ABSENT)
+        if is_bad and self._suspect != signature:
+            self._suspect = signature
+            return
+        self._problem = "%s is %s (%s)" % (path, log.kind.value, log.problem) if is_bad else ""
+        self._suspect, self._checked = None, signature
 
-    def _was_suspect(self, signature: Signature) -> bool:
-        before, self._suspect = self._suspect, signature
-        return before == signature
-
-    def _is_copy_due(self, signature: Signature, now_s: float) -> bool:
-        if now_s < self._copy_due_s or signature != self._checked or signature == self._copied:
+    def _is_copy_due(self, now_s: float) -> bool:
+        """Once in so many seconds, whether or not something comes of it."""
+        if now_s < self._copy_due_s:
             return False
-        self._copied, self._copy_due_s = signature, now_s + COPY_EVERY_S
+        self._copy_due_s = now_s + COPY_EVERY_S
         return True

@@ -83,6 +83,14 @@ def find(paths: Paths, name: str) -> Daemon:
     return Daemon(name, State.RUNNING, lock.process)
 
 
+def is_running(paths: Paths, name: str) -> bool:
+    """As far as can be seen."""
+    try:
+        return find(paths, name).state is State.RUNNING
+    except OvsxenError:
+        return False
+
+
 def find_anywhere(paths: Paths, name: str) -> Daemon:
     """Like `find`, and where that finds nothing running, any process of this name that was started for this host.
 
@@ -181,7 +189,7 @@ def _start(paths: Paths, argv: Tuple[str, ...], priority: int, within_s: float,
             meanwhile.once()
         finally:
             finished = starting.wait_detached(within_s, meanwhile.why_in_vain,
-                                              lambda: find(paths, name).state is State.RUNNING)
+                                              lambda: is_running(paths, name))
     except NoAnswer as error:
         raise NoAnswer(error.problem, "see %s; if %s hangs, run `ovsxen restart`" % (
             paths.log(name), find(paths, name).label)) from error

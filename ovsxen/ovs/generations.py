@@ -1,6 +1,7 @@
 """What lies beside conf.db: good generations to go back to, and what was set aside when conf.db was not good.
 
-conf.db.good-NNNNNN-CKSUM-SIZE     a copy that passed its check, with the checksum of its schema
+conf.db.good-NNNNNN-CKSUM-SIZE     a copy that passed its check, with the checksum of its schema; one of each start
+conf.db.live-000001-CKSUM-SIZE     the same, taken after the last start; it has what the host has made since
 conf.db.aside-NNNNNN               a file that could not be used, kept for the administrator
 conf.db.recovery-NNNNNN.json       why it could not, and what is used instead; `status` is degraded while it lies there
 
@@ -15,7 +16,7 @@ from typing import List, NamedTuple, Tuple
 from ovsxen.host import files
 from ovsxen.ovs import dblog
 
-NAME = re.compile(r"\.(good|aside|recovery)-(\d{6})(?:-(\d+-\d+|unknown))?(?:\.json)?")
+NAME = re.compile(r"\.(good|live|aside|recovery)-(\d{6})(?:-(\d+-\d+|unknown))?(?:\.json)?")
 KEPT_NEWEST = 2
 KEPT_OF_OTHER_SCHEMAS = 2
 KEPT_ASIDE = 8
@@ -45,7 +46,7 @@ class Recovery(NamedTuple):
 
 
 def list_beside(conf_db: Path, kind: str) -> List[Beside]:
-    """The files of one kind ("good", "aside", "recovery"), newest first."""
+    """The files of one kind ("good", "live", "aside", "recovery"), newest first."""
     found = []
     try:
         names = os.listdir(str(conf_db.parent))
@@ -67,13 +68,32 @@ def keep(conf_db: Path, fd: int, log: dblog.Log) -> str:
     if generations and _is_copy(generations[0].path, fd, log.good_bytes):
         return generations[0].path.name
     number = generations[0].number + 1 if generations else 1
+    made = _make(conf_db, "good", number, fd, log)
+    for old in surplus([made] + generations) + list_beside(conf_db, "live"):
+        files.remove_if_there(old.path)
+    return made.path.name
+
+
+def keep_live(conf_db: Path, fd: int, log: dblog.Log) -> None:
+    """The same while the switch is up. A conf.db that an administrator puts back is not held against such a copy.
+
+    Raises OSError.
+    """
+    there = list_beside(conf_db, "live")
+    if any(_is_copy(beside.path, fd, log.good_bytes) for beside in there + list_beside(conf_db, "good")[:1]):
+        return
+    made = _make(conf_db, "live", 1, fd, log)
+    for old in there:
+        if old.path != made.path:
+            files.remove_if_there(old.path)
+
+
+def _make(conf_db: Path, kind: str, number: int, fd: int, log: dblog.Log) -> Beside:
     cksum = log.schema.cksum.replace(" ", "-") if log.schema else ""
     cksum = cksum if re.fullmatch(r"\d+-\d+", cksum) else "unknown"
-    target = conf_db.parent / ("%s.good-%06d-%s" % (conf_db.name, number, cksum))
+    target = conf_db.parent / ("%s.%s-%06d-%s" % (conf_db.name, kind, number, cksum))
     files.write_file(target, files.read_start(fd, log.good_bytes), MODE)
-    for old in surplus([Beside(target, "good", number, cksum)] + generations):
-        files.remove_if_there(old.path)
-    return target.name
+    return Beside(target, kind, number, cksum)
 
 
 def _is_copy(path: Path, fd: int, size_bytes: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Iterator, List
 import pytest
 
 from ovsxen.host.paths import Paths
+from ovsxen.ovs import dblog
 from ovsxen.ovs.confdb_watch import CHECK_EVERY_S, COPY_EVERY_S, ConfDbWatch, OnDisk
 from ovsxen.ovs.dbtool import DATABASE
 from tests.conftest import SandboxHost
@@ -49,20 +50,41 @@ def test_a_file_that_grows_is_read_again_after_a_while_and_one_that_shrinks_at_o
     with open(str(paths.conf_db), "ab") as stream:
         stream.write(b"junk")
     assert looks(watch, 1.0, CHECK_EVERY_S - 1.0) == [WELL, WELL]
-    assert [bool(one.problem) for one in looks(watch, CHECK_EVERY_S, CHECK_EVERY_S + 1.0)] == [False, True]
+    os.truncate(str(paths.conf_db), size + 2)
+    assert [bool(one.problem) for one in looks(watch, CHECK_EVERY_S - 0.5, CHECK_EVERY_S - 0.4)] == [False, True]
     os.truncate(str(paths.conf_db), size)
-    assert watch.look(CHECK_EVERY_S + 2.0) == WELL
-    os.truncate(str(paths.conf_db), 0)
-    assert [bool(one.problem) for one in looks(watch, CHECK_EVERY_S + 3.0, CHECK_EVERY_S + 4.0)] == [False, True]
+    assert looks(watch, CHECK_EVERY_S) == [WELL]
 
 
-def test_a_copy_is_due_once_in_a_while_and_only_of_what_is_new(paths: Paths) -> None:
+def test_a_damaged_file_is_not_read_again_before_it_changes(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = ConfDbWatch(paths, 0.0)
+    paths.conf_db.write_bytes(b"junk")
+    looks(watch, 0.0, 1.0)
+    monkeypatch.setattr(dblog, "check", lambda *_: pytest.fail("read again"))
+    assert all(one.problem for one in looks(watch, 2.0, 3.0, 1000.0))
+
+
+def test_a_link_that_is_replaced_by_a_file_is_followed(paths: Paths, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "conf.db"
+    content = paths.conf_db.read_bytes()
+    elsewhere.write_bytes(content)
+    paths.conf_db.unlink()
+    paths.conf_db.symlink_to(elsewhere)
+    watch = ConfDbWatch(paths, 0.0)
+    assert watch.look(0.0) == WELL
+    elsewhere.unlink()
+    paths.conf_db.unlink()
+    paths.conf_db.write_bytes(content)
+    assert watch.look(1.0) == WELL
+
+
+def test_a_copy_is_due_once_in_a_while_of_what_is_whole(paths: Paths) -> None:
     watch = ConfDbWatch(paths, 0.0)
     due = OnDisk(copy_is_due=True)
-    assert looks(watch, 0.0, COPY_EVERY_S - 1.0, COPY_EVERY_S, COPY_EVERY_S + 1.0) == [WELL, WELL, due, WELL]
-    assert looks(watch, 3 * COPY_EVERY_S) == [WELL]
-    os.utime(str(paths.conf_db), (1.0, 1.0))
-    assert looks(watch, 3 * COPY_EVERY_S + 1.0) == [due]
+    at_s = (0.0, COPY_EVERY_S - 1.0, COPY_EVERY_S, COPY_EVERY_S + 1.0, 2 * COPY_EVERY_S)
+    assert looks(watch, *at_s) == [WELL, WELL, due, WELL, due]
+    os.truncate(str(paths.conf_db), 5)
+    assert not any(one.copy_is_due for one in looks(watch, 4 * COPY_EVERY_S, 4 * COPY_EVERY_S + 1.0))
 
 
 def test_what_cannot_be_looked_at_is_left_alone(paths: Paths, tmp_path: Path) -> None:
