@@ -35,7 +35,7 @@ from ovsxen.plan_watch import (
 )
 from ovsxen.report import Outcome
 from ovsxen.sequence import Host, explain, refused_by_system
-from ovsxen.watch_report import BUSY, Attempts
+from ovsxen.watch_report import BUSY, WATCHING, Attempts
 
 STOPS = frozenset((signal.SIGTERM, signal.SIGINT))
 DATABASE_STEPS = 5
@@ -154,6 +154,11 @@ class Supervisor:
             size_bytes = 0
         self.news.notifier.extend(2 * self.host.settings.start_timeout_s
                                   + DATABASE_STEPS * dbtool.allowance_s(size_bytes))
+
+    def stand_by(self) -> None:
+        """Be known as the one who watches, before anybody is told so: who is killed right after that is missed."""
+        self.pidfile.write()
+        self.news.write(WATCHING, self.attempts())
 
     def watch(self) -> bool:
         """Look, decide, act, wait; until a signal says otherwise. False where another one is the daemon by now."""
@@ -286,7 +291,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
         supervisor.pidfile.remove()
         return Ended(code)
     if in_background:
-        if not detach.fork_away(supervisor.pidfile.write):
+        if not detach.fork_away(supervisor.stand_by):
             return Ended(code)
         news.log = log_to_syslog()
     return _watch(supervisor, in_background=in_background)
@@ -294,6 +299,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
 
 def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
     news, wakeup = supervisor.news, supervisor.wakeup
+    supervisor.stand_by()
     news.notifier.ready(WELL)
     if not supervisor.watch():
         news.log.warn("another ovsxen daemon watches the switch by now: this one ends, and leaves it alone")

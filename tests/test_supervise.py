@@ -109,9 +109,21 @@ def test_a_daemon_that_hangs_is_replaced_alone_and_what_tells_why_is_kept(watche
     assert "neither answered nor used the CPU" in events(watched)
 
 
+def settled_size(host: SandboxHost) -> int:
+    """Of conf.db, once ovs-vswitchd has written all about its new bridge."""
+    sizes = [0]
+
+    def is_settled() -> bool:
+        sizes.append(host.paths.conf_db.stat().st_size)
+        return len(sizes) > 20 and len(set(sizes[-20:])) == 1  # for a second
+
+    assert eventually(is_settled)
+    return sizes[-1]
+
+
 def test_the_next_daemon_takes_over_what_runs_and_touches_nothing(watched: SandboxHost) -> None:
     before, old = pids(watched), watched.watcher()
-    size = watched.paths.conf_db.stat().st_size
+    size = settled_size(watched)
     assert old is not None and process.send_signal(old, signal.SIGKILL)
     assert eventually(lambda: process.has_ended(old))
     status = watched.ovsxen("status")
