@@ -10,6 +10,7 @@ import pytest
 
 from ovsxen.errors import AdministratorError, NotInstalled
 from ovsxen.host import ha, process
+from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths, paths_under
 
 START = """echo "$PATH" > "%(root)s/path"; "%(root)s/xhad" 600 & echo $! > "%(root)s/pid"
@@ -88,6 +89,7 @@ def test_a_stop_that_fails_leaves_it_to_be_started(cluster: Cluster) -> None:
     cluster.script("ha_stop_daemon", STOP + '; echo "statefile lost" >&2; exit 7')
     with pytest.raises(AdministratorError, match="statefile lost"):
         ha.stop_daemon(cluster.paths)
+    assert Deadline(30).wait_until(lambda: not cluster.runs())  # the signal was sent; it ends when it gets to it
     assert ha.start_again(cluster.paths) == "xhad started"
     assert cluster.runs()
 
