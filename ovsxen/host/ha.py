@@ -22,7 +22,7 @@ SETTLED_WITHIN_S = 10.0
 
 def is_armed(paths: Paths) -> bool:
     """This host takes part in HA now: xhad runs and has a configuration (as its init script found out)."""
-    return paths.xhad_conf.exists() and _runs()
+    return paths.xhad_conf.exists() and _runs(paths)
 
 
 def require_commands(paths: Paths) -> None:
@@ -37,7 +37,7 @@ def stop_daemon(paths: Paths) -> str:
     """Stop the HA daemon, noting that it is to be started again; says how. Raises AdministratorError, NoAnswer."""
     note = paths.ha_stopped
     files.write_file(note, [clock.wall_clock_text().encode() + b"\n"], durable=False)
-    _require(_run(paths, STOP), "stopped", lambda: not _runs())
+    _require(_run(paths, STOP), "stopped", lambda: not _runs(paths))
     return "%s stopped" % XHAD
 
 
@@ -49,9 +49,9 @@ def start_again(paths: Paths) -> str:
     note = paths.ha_stopped
     if not note.exists():
         return ""
-    ran = _runs()
+    ran = _runs(paths)
     if not ran:
-        _require(_run(paths, START), "started", _runs)
+        _require(_run(paths, START), "started", lambda: _runs(paths))
     files.remove_if_there(note)
     return "%s runs" % XHAD if ran else "%s started" % XHAD
 
@@ -73,8 +73,10 @@ def _require(ended: Finished, became: str, is_so: Callable[[], bool]) -> None:
         raise AdministratorError("%s reports success, yet the HA daemon is not %s" % (command, became), remedy)
 
 
-def _runs() -> bool:
-    return any(True for _ in process.find_processes(XHAD))
+def _runs(paths: Paths) -> bool:
+    """A host in a directory has the one that was begun there: another may be the machine's own, or another host's."""
+    return any(paths.is_machine or process.read_command_line(one.pid)[:1] == (str(paths.root / XHAD),)
+               for one in process.find_processes(XHAD))
 
 
 def _command(paths: Paths, name: str) -> Path:

@@ -65,6 +65,15 @@ def test_ha_is_armed_while_its_daemon_runs_and_has_a_configuration(cluster: Clus
     assert not ha.is_armed(cluster.paths)
 
 
+def test_another_host_s_daemon_is_none_of_this_one(cluster: Cluster, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    elsewhere = Cluster(paths_under(other, {}))
+    elsewhere.start()
+    assert ha.is_armed(elsewhere.paths) and not ha.is_armed(cluster.paths)
+    os.kill(elsewhere.pid(), signal.SIGKILL)
+
+
 def test_it_is_stopped_and_started_again(cluster: Cluster) -> None:
     cluster.start()
     ha.stop_daemon(cluster.paths)
