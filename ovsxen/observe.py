@@ -168,7 +168,8 @@ class Observer:
                 self._ask_anew()
             found = {name: daemons.find(self.host.paths, name) for name in self._followed}
             server, vswitchd = (self._look_at(found[name]) for name in (OVSDB_SERVER, VSWITCHD))
-            hands_off = hands_off or self._who_works()  # what was seen may be of somebody's work that has just begun
+            if not (server.answers and vswitchd.answers):  # that may be of somebody's work which has just begun
+                hands_off = hands_off or self._who_works()
             self._hands_were_off = bool(hands_off)
         except (OvsxenError, OSError) as error:
             return Look(self.clock.monotonic(), Sign(OVSDB_SERVER), Sign(VSWITCHD), trouble=str(error))

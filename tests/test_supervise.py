@@ -374,7 +374,8 @@ def test_a_restart_that_is_killed_comes_to_a_good_end_by_itself(watched: Sandbox
         if line.startswith(phase + " "):
             killed.kill()
             break
-    assert killed.wait() == -signal.SIGKILL
+    late = (0,) if phase in ("flows", "forwarding") else ()  # at its very end it may be quicker than the blow
+    assert killed.wait() in (-signal.SIGKILL,) + late
     killed.stdout.close()
     assert eventually(lambda: is_well(watched)), watched.status()
     assert eventually(lambda: watched.column("other_config") == "{}")

@@ -34,7 +34,7 @@ class ConfDbWatch:
     """Reads the file only when it has changed, and then once in a while; at once where it became smaller."""
 
     def __init__(self, paths: Paths, now_s: float) -> None:
-        self._conf_db = paths.conf_db
+        self._conf_db = str(paths.conf_db)
         self._seen: Optional[Signature] = None
         self._checked: Optional[Signature] = None
         self._suspect: Optional[Signature] = None
@@ -44,24 +44,23 @@ class ConfDbWatch:
 
     def look(self, now_s: float) -> OnDisk:
         """What is so now. One that is bad twice in a row is: the server may have been in the midst of a record."""
-        path = real_path(self._conf_db)
         try:
-            found = os.stat(str(path))
+            found = os.stat(self._conf_db)
         except FileNotFoundError:
-            return OnDisk("%s is gone" % path)
+            return OnDisk("%s is gone" % self._conf_db)
         except OSError:
             return OnDisk()
         signature = (found.st_ino, found.st_size, found.st_mtime_ns)
         before, self._seen = self._seen, signature
         shrank = before is not None and signature[0] == before[0] and signature[1] < before[1]
         if signature != self._checked and (now_s >= self._check_due_s or shrank or self._suspect is not None):
-            self._check(path, signature, now_s)
+            self._check(signature, now_s)
         if self._problem and signature == self._checked:
             return OnDisk(self._problem)
         return OnDisk(copy_is_due=signature == self._checked and self._is_copy_due(now_s))
 
-    def _check(self, path: Path, signature: Signature, now_s: float) -> None:
-        took_ms = stopwatch()
+    def _check(self, signature: Signature, now_s: float) -> None:
+        path, took_ms = real_path(Path(self._conf_db)), stopwatch()
         try:
             log = dblog.check(path, dbtool.DATABASE)
         except PermissionError:
