@@ -158,7 +158,7 @@ def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
     except OvsxenError as error:
         return SeenDaemon(daemon, Health.HUNG, why_hung=error.problem)
     return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said),
-                      pidfile_problem=daemons.find_pidfile_problem(paths, daemon))
+                      pidfile_problem=str(daemons.find_pidfile_problem(paths, daemon) or ""))
 
 
 def _look_at_watch(paths: Paths, boot_id: str) -> Watch:

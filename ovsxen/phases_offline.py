@@ -154,7 +154,7 @@ def start_ovsdb_server(run: Run) -> Result:
 
 def _adopt_server(run: Run, server: Daemon) -> Result:
     """A server that runs. Where the start that it is from was killed, nobody has looked yet what it did not take."""
-    daemons.require_pidfile(run.paths, server)
+    daemons.require_pidfile(run.paths, server, dry_run=run.dry_run)
     refused = "" if run.follows_an_ended_start else _ask_for_refusal(run)
     if refused and run.dry_run:
         return Result(Outcome.WOULD, "keep conf.db aside as it is: %s" % refused)

@@ -112,7 +112,7 @@ def start_vswitchd(run: Run) -> Result:
     running = _find_vswitchd(run)
     within_s = vswitchd_within_s(run)
     if running.state is State.RUNNING:
-        daemons.require_pidfile(run.paths, running)
+        daemons.require_pidfile(run.paths, running, dry_run=run.dry_run)
         if run.dry_run:
             return Result(Outcome.UNCHANGED, "%s runs" % running.label)
         daemons.ask(run.paths, running, "version", (), run.settings.answer_timeout_s)

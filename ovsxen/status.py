@@ -87,7 +87,7 @@ def _daemon_problem(seen: Seen, one: SeenDaemon) -> str:
         remedy = ("%s is %s, so put back a good one, or run `ovsxen start`, which begins with what there is to go back "
                   "to and takes down every bridge that is not in it" % (seen.conf_db, seen.log.kind.value))
     if one.health is Health.RUNNING:
-        return one.pidfile_problem and "%s: run `ovsxen restart`" % one.pidfile_problem
+        return one.pidfile_problem
     if one.health is Health.STOPPED:
         return "%s does not run: %s" % (name, remedy)
     if one.health is Health.DEAD:

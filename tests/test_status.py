@@ -138,7 +138,9 @@ def test_a_pidfile_that_does_not_name_its_daemon_is_a_problem_until_a_start(
     before, pidfile = host.pid(name), host.paths.pidfile(name)
     pidfile.write_text(content)
     assert host.ovsxen("status").code == 150
-    assert str(pidfile) in " ".join(host.status()["problems"])
+    problems = " ".join(host.status()["problems"])
+    assert str(pidfile) in problems and "run `ovsxen start`" in problems and "restart" not in problems
+    assert host.ovsxen("start", "--dry-run").code == 0 and pidfile.read_text() == content
     host.start()
     assert pidfile.read_text() == "%d\n" % before and host.pid(name) == before
     assert host.status()["verdict"] == "running"

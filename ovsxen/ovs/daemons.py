@@ -104,33 +104,37 @@ def find_anywhere(paths: Paths, name: str) -> Daemon:
     return Daemon(name, State.RUNNING, stray) if stray else daemon
 
 
-def find_pidfile_problem(paths: Paths, daemon: Daemon) -> str:
-    """What is wrong with the pidfile of a daemon that runs, by which Open vSwitch's own tools find it; or ""."""
+def find_pidfile_problem(paths: Paths, daemon: Daemon) -> Optional[AdministratorError]:
+    """What is wrong with the pidfile of a daemon that runs, by which Open vSwitch's own tools find it, if anything."""
     if daemon.process is None:
-        return ""
+        return None
     pidfile = paths.pidfile(daemon.name)
+    problem = "%s runs, but its pidfile %s " % (daemon.label, pidfile)
     try:
         said = files.read_small(pidfile).strip()
     except FileNotFoundError:
-        return "%s runs, but its pidfile %s is gone" % (daemon.label, pidfile)
+        return AdministratorError(problem + "is gone", "run `ovsxen restart`")
     except OSError as error:
-        return "%s runs, but its pidfile %s cannot be read (%s)" % (daemon.label, pidfile, error.strerror)
+        return AdministratorError(problem + "cannot be read (%s)" % error.strerror, "run `ovsxen restart`")
     if said != str(daemon.process.pid).encode():
-        return "%s runs, but its pidfile %s says %s" % (
-            daemon.label, pidfile, ascii(said[:20].decode("ascii", "replace")))
-    return ""
+        return AdministratorError(problem + "says %s" % ascii(said[:20].decode("ascii", "replace")),
+                                  "run `ovsxen start`, which puts it right and interrupts nothing")
+    return None
 
 
-def require_pidfile(paths: Paths, daemon: Daemon) -> None:
+def require_pidfile(paths: Paths, daemon: Daemon, *, dry_run: bool) -> None:
     """See that a daemon that runs is named by its pidfile. What somebody has written into it is put right.
 
     Raises AdministratorError where the file is gone: only a new start of the daemon mends that.
     """
-    if find_pidfile_problem(paths, daemon) and daemon.process is not None and daemon.state is State.RUNNING:
-        _name_in_pidfile(paths.pidfile(daemon.name), daemon.process)
-    problem = find_pidfile_problem(paths, daemon)
-    if problem:
-        raise AdministratorError(problem, "run `ovsxen restart`")
+    problem, pidfile = find_pidfile_problem(paths, daemon), paths.pidfile(daemon.name)
+    if problem is not None and daemon.process is not None and pidfile.is_file():
+        if dry_run:
+            return
+        _name_in_pidfile(pidfile, daemon.process)
+        problem = find_pidfile_problem(paths, daemon)
+    if problem is not None:
+        raise problem
 
 
 def _name_in_pidfile(pidfile: Path, holder: process.Process) -> None:
