@@ -175,6 +175,7 @@ def processes_of(root: Path) -> List[str]:
 
 
 MakeHost = Callable[..., SandboxHost]
+StandIn = Callable[[str, str], None]
 
 
 @pytest.fixture
@@ -203,6 +204,21 @@ def make_host() -> Iterator[MakeHost]:
 def host(make_host: MakeHost) -> SandboxHost:
     """A host with three stale bridges that has not been started."""
     return make_host()
+
+
+@pytest.fixture
+def stand_in(host: SandboxHost, tmp_path: Path) -> StandIn:
+    """Puts a script on the host's PATH in place of a daemon's start; in it, `$real "$@"` is the real one."""
+    (tmp_path / "bin").mkdir()
+    host.env["PATH"] = os.pathsep.join([str(tmp_path / "bin")] + proc.search_path())
+
+    def put(name: str, script: str) -> None:
+        program = tmp_path / "bin" / name
+        program.write_text('#!/bin/sh\nreal=%s\ncase "$*" in *--detach*) ;; *) exec $real "$@";; esac\n%s\n' % (
+            proc.find_program(name), script))
+        program.chmod(0o755)
+
+    return put
 
 
 @pytest.fixture

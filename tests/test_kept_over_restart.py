@@ -1,22 +1,17 @@
 """Flows over a whole `ovsxen restart --save-flows`: one that fails or is killed, and what it says of bridges."""
 
-import os
-from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 import pytest
 
-from ovsxen.host import proc
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
-from tests.conftest import SandboxHost
+from tests.conftest import SandboxHost, StandIn
 from tests.watching import eventually, is_still_watched, is_well, pids, watch
 
 SAVE = ("restart", "--json", "--save-flows")
 NOBODY = "tcp:127.0.0.1:9"
 BRIDGES = ("alone", "led", "shut")
-
-StandIn = Callable[[str, str], None]
 
 
 @pytest.fixture
@@ -33,21 +28,6 @@ def switch(host: SandboxHost) -> SandboxHost:
         ofctl(host, "add-group", bridge, "group_id=9,type=all,bucket=actions=LOCAL")
         ofctl(host, "add-flow", bridge, "table=3,cookie=0x5,priority=7,arp,actions=group:9")
     return host
-
-
-@pytest.fixture
-def stand_in(host: SandboxHost, tmp_path: Path) -> StandIn:
-    """Puts a script on the host's PATH in place of a daemon's start; in it, `$real "$@"` is the real one."""
-    (tmp_path / "bin").mkdir()
-    host.env["PATH"] = os.pathsep.join([str(tmp_path / "bin")] + proc.search_path())
-
-    def put(name: str, script: str) -> None:
-        program = tmp_path / "bin" / name
-        program.write_text('#!/bin/sh\nreal=%s\ncase "$*" in *--detach*) ;; *) exec $real "$@";; esac\n%s\n' % (
-            proc.find_program(name), script))
-        program.chmod(0o755)
-
-    return put
 
 
 def ofctl(host: SandboxHost, command: str, bridge: str, *arguments: str) -> str:

@@ -18,7 +18,7 @@ import pytest
 from ovsxen.host import proc, process
 from ovsxen.host.clock import Deadline
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
-from tests.conftest import LIMIT_S, Finished, SandboxHost
+from tests.conftest import LIMIT_S, Finished, SandboxHost, StandIn
 from tests.watching import BOTH, eventually, is_still_watched, is_well, pids, watch
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -302,24 +302,6 @@ def test_an_output_that_is_closed_does_not_end_it(switch: SandboxHost) -> None:
 
 
 # Programs that are others than before
-
-
-@pytest.fixture
-def stand_in(switch: SandboxHost, tmp_path: Path) -> Callable[[str, str], None]:
-    """Puts a script on the host's PATH in place of a daemon's start; in it, `$real "$@"` is the real one."""
-    (tmp_path / "bin").mkdir()
-    switch.env["PATH"] = os.pathsep.join([str(tmp_path / "bin")] + proc.search_path())
-
-    def put(name: str, script: str) -> None:
-        program = tmp_path / "bin" / name
-        program.write_text('#!/bin/sh\nreal=%s\ncase "$*" in *--detach*) ;; *) exec $real "$@";; esac\n%s\n' % (
-            proc.find_program(name), script))
-        program.chmod(0o755)
-
-    return put
-
-
-StandIn = Callable[[str, str], None]
 
 
 def test_the_new_ovs_vswitchd_waits_for_its_flows_and_no_longer(switch: SandboxHost, stand_in: StandIn) -> None:
