@@ -6,7 +6,7 @@ what runs without touching it. XAPI is unknown here.
 
 import signal
 from enum import Enum
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Tuple
 
 from ovsxen import boot, lifecycle, mend
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
@@ -14,13 +14,12 @@ from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.host.detach import Pidfile
-from ovsxen.host.process import Process
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.news import WELL, Log, News, log_to_syslog
 from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.daemons import VSWITCHD, State
 from ovsxen.plan_watch import (
     Act,
     Course,
@@ -112,18 +111,21 @@ class Supervisor:
 
         In the background, where nobody starts the daemon again, also what failed is.
         """
-        before = daemons.find_anywhere(self.host.paths, VSWITCHD).process
         code = self.boot()
         if code != EXIT_FAILED or in_background or why_disabled(self.host.paths) is not None:
             return code, code in (EXIT_OK, EXIT_FAILED)
-        failure = self.mend_silent(before)
+        failure = self.mend_silent()
         if failure is BootFailure.SILENT:
             code = self.boot()
         return code, code == EXIT_OK or failure is BootFailure.FORWARDING
 
-    def mend_silent(self, before: Optional[Process]) -> BootFailure:
-        """Mend, as the watch would, what runs and does not answer: a boot fails over it. `before`: the ovs-vswitchd of
-        before that boot.
+    def adopts(self) -> bool:
+        """An ovs-vswitchd goes on that is older than this process."""
+        found = daemons.find_anywhere(self.host.paths, VSWITCHD).process
+        return found is not None and found.start_ticks < process.myself().start_ticks
+
+    def mend_silent(self) -> BootFailure:
+        """Mend, as the watch would, what runs and does not answer: a boot fails over it.
 
         Else each instance would fail like the one before it, and nobody would mend anything.
         """
@@ -141,8 +143,7 @@ class Supervisor:
                     self.memory = decision.memory
                 running = [sign for sign in (look.server, look.vswitchd) if sign.runs]
                 if certain.has_passed() and all(sign.answers or sign.is_lost for sign in running):
-                    goes_on = before is not None and process.look_again(before) is not None
-                    return BootFailure.FORWARDING if goes_on else BootFailure.OTHER
+                    return BootFailure.FORWARDING if self.adopts() else BootFailure.OTHER
                 self.wakeup.wait(observer.descriptors(), observer.tick_s)
         return BootFailure.OTHER
 
@@ -271,7 +272,6 @@ def supervise(host: Host, notifier: Notifier, log: Log, *, in_background: bool) 
 def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
     """Boot, then watch where that went well; in the background, which nobody starts again, also where it did not."""
     news = supervisor.news
-    is_adopting = all(daemons.find(news.paths, name).state is State.RUNNING for name in (OVSDB_SERVER, VSWITCHD))
     if not in_background:
         supervisor.wait_for_back_off()
     code, is_watched = supervisor.bring_up(in_background=in_background)
@@ -280,7 +280,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
         news.notifier.ready("Open vSwitch is disabled by network.conf: nothing to watch")
         return Ended(code)
     if supervisor.wakeup.came() & STOPS:
-        if in_background and is_adopting:
+        if in_background and supervisor.adopts():
             supervisor.pidfile.remove()
             news.log.say("interrupted: the switch goes on, and nobody watches it; run this again")
             return Ended(EXIT_FAILED)
@@ -294,12 +294,13 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
         if not detach.fork_away(supervisor.stand_by):
             return Ended(code)
         news.log = log_to_syslog()
+    else:
+        supervisor.stand_by()
     return _watch(supervisor, in_background=in_background)
 
 
 def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
     news, wakeup = supervisor.news, supervisor.wakeup
-    supervisor.stand_by()
     news.notifier.ready(WELL)
     if not supervisor.watch():
         news.log.warn("another ovsxen daemon watches the switch by now: this one ends, and leaves it alone")
