@@ -196,7 +196,7 @@ def _decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         return Decision(memory, Act.START, gone, "both are gone" if len(gone) > 1 else "it is gone")
     if gone and _is_lost_for_good(look.server, look.now_s, limits) and may_start(memory.server, look.now_s, limits):
         return Decision(memory, Act.REPLACE, (OVSDB_SERVER,),
-                        "ovs-vswitchd is gone and cannot be started while its pidfile or control socket is gone")
+                        "its pidfile or control socket is gone, so ovs-vswitchd, which is gone too, cannot be started")
     for sign, course in pairs:
         why = _why_hung(memory, look, sign, limits)
         if why and may_start(course, look.now_s, limits):
