@@ -8,7 +8,7 @@ are also written to a file, from which the next start takes what was not put bac
 
 import itertools
 import signal
-from typing import Callable, FrozenSet, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from ovsxen import left_over
 from ovsxen import phases_offline as offline
@@ -20,7 +20,7 @@ from ovsxen.host import clock, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.wakeup import uninterrupted
 from ovsxen.lifecycle import stop, stop_one
-from ovsxen.ovs import daemons, fail_open, flows_file, kept_flows, lease, ovsdb, switching
+from ovsxen.ovs import daemons, flows_file, kept_flows, lease, ovsdb, switching
 from ovsxen.ovs.confdb import read_installed_schema
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.flows_file import KeptFile
@@ -42,15 +42,13 @@ PREPARED = ("host", "module")
 
 class Restart:
     """One restart while it goes on: what is carried over it. `purging`: bridges go, which they only do without
-    ovs-vswitchd. `silent`: the bridges of which no controller answers, and which a fresh ovs-vswitchd does not let fail
-    open at once.
+    ovs-vswitchd.
     """
 
     def __init__(self, *, keep_flows: bool, purging: bool = False) -> None:
         self.keep_flows = keep_flows
         self.purging = purging
         self.before = Switching((), ())
-        self.silent: FrozenSet[str] = frozenset()
         self.kept: Tuple[Kept, ...] = ()
         self.written: Optional[KeptFile] = None
         self.restored = False
@@ -129,7 +127,6 @@ class Restart:
         within_s = run.settings.answer_timeout_s
         with online.open_database(run) as connection:
             self.before = switching.read_switching(connection, within_s)
-            self.silent = fail_open.read_silent(connection, within_s)
             ovsdb.touch(connection, within_s)
 
     def _save_flows(self, run: Run, vswitchd: Daemon) -> Result:
@@ -150,21 +147,20 @@ class Restart:
 
     def _leave_out_unmade(self, run: Run, vswitchd: Daemon) -> None:
         """A bridge that ovs-vswitchd could not make, as by its name or datapath_type, has no flows."""
-        made = daemons.ask(run.paths, vswitchd, "ofproto/list", (), run.settings.answer_timeout_s).splitlines()
+        made = switching.find_made(run.paths, vswitchd, run.settings.answer_timeout_s)
         for bridge in self.before.bridges:
             if bridge.name not in made:
                 run.warn("ovs-vswitchd does not have bridge %s of the database, so it has no flows to keep: see %s" % (
                     printable(bridge.name), run.paths.log(VSWITCHD)))
         self.before = self.before._replace(bridges=tuple(
             bridge for bridge in self.before.bridges if bridge.name in made))
-        self.silent = self.silent.intersection(made)
 
     def _until_open(self) -> str:
         """What is not as before for a while, for people; or ""."""
-        if not self.silent:
+        silent, kept = {one.name for one in self.before.bridges if one.fails_open}, {one.bridge for one in self.kept}
+        if not silent:
             return ""
-        kept = {one.bridge for one in self.kept}
-        alone, rest = (", ".join(map(printable, sorted(names))) for names in (self.silent - kept, self.silent & kept))
+        alone, rest = (", ".join(map(printable, sorted(names))) for names in (silent - kept, silent & kept))
         said = (alone and "nothing is forwarded by %s" % alone,
                 rest and "only what saved flows say by %s, which loses them when it fails open" % rest)
         return "; until a controller answers or the bridge fails open (15 s by default), %s" % (

@@ -4,7 +4,7 @@ from typing import FrozenSet
 
 from ovsxen.errors import AdministratorError
 from ovsxen.host.paths import Paths
-from ovsxen.ovs import confdb, daemons, ovsdb
+from ovsxen.ovs import confdb, daemons, ovsdb, switching
 from ovsxen.ovs.confdb import Assessed
 from ovsxen.ovs.daemons import VSWITCHD, State
 from ovsxen.ovs.dblog import Kind
@@ -18,8 +18,7 @@ def require_bridges(paths: Paths, found: Assessed, within_s: float) -> None:
     vswitchd = daemons.find_anywhere(paths, VSWITCHD)
     if found.log.kind is Kind.GOOD or vswitchd.state is not State.RUNNING:
         return
-    forwarding = frozenset(daemons.ask(paths, vswitchd, "ofproto/list", (), within_s).splitlines())
-    lacking = forwarding - _read_bridges(found)
+    lacking = switching.find_made(paths, vswitchd, within_s) - _read_bridges(found)
     if lacking:
         raise AdministratorError(
             "%s is %s, and what there is to go back to lacks bridges with which ovs-vswitchd goes on (%s)" % (

@@ -7,7 +7,9 @@ and ovs-vswitchd writes it again only while it lives. So who restarts both carri
 
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Tuple
 
-from ovsxen.ovs import ovsdb
+from ovsxen.host.paths import Paths
+from ovsxen.ovs import daemons, ovsdb
+from ovsxen.ovs.daemons import Daemon
 from ovsxen.ovs.jsonrpc import Connection
 
 
@@ -21,18 +23,28 @@ class InterfacePort(NamedTuple):
 class Bridge(NamedTuple):
     """A bridge, as far as what it forwards after a start of ovs-vswitchd depends on it.
 
-    `controllers` counts those that are primary. `in_userspace`: ovs-vswitchd itself is its datapath.
+    `controllers` counts those that are primary, `answering` those of them that are connected. `in_userspace`:
+    ovs-vswitchd itself is its datapath.
     """
 
     name: str
     fail_mode: str
     controllers: int
+    answering: int
     in_userspace: bool
 
     @property
     def is_secure(self) -> bool:
         """Without flows it forwards nothing."""
         return self.fail_mode == "secure"
+
+    @property
+    def fails_open(self) -> bool:
+        """It has to do without its controllers. After a while it throws its flows away and switches by itself, by a
+        flow that Open vSwitch hides. A fresh ovs-vswitchd has yet to wait for that while, three times the inactivity
+        probe, and until then has no such flow (ofproto/fail-open.c, 3.1).
+        """
+        return self.controllers > 0 and self.answering == 0 and not self.is_secure
 
 
 class Switching(NamedTuple):
@@ -47,10 +59,10 @@ def read_switching(connection: Connection, within_s: float) -> Switching:
     bridges, controllers, interfaces = ovsdb.transact(connection, [
         {"op": "select", "table": "Bridge", "where": [],
          "columns": ["name", "fail_mode", "controller", "datapath_type"]},
-        {"op": "select", "table": "Controller", "where": [], "columns": ["_uuid", "target", "type"]},
+        {"op": "select", "table": "Controller", "where": [], "columns": ["_uuid", "target", "type", "is_connected"]},
         {"op": "select", "table": "Interface", "where": [], "columns": ["_uuid", "ofport"]}], within_s)
-    primary = frozenset(row["_uuid"][1] for row in controllers["rows"]
-                        if is_primary(row["target"], row["type"] if isinstance(row["type"], str) else ""))
+    primary = {row["_uuid"][1]: bool(row["is_connected"]) for row in controllers["rows"]
+               if is_primary(row["target"], row["type"] if isinstance(row["type"], str) else "")}
     return Switching(tuple(sorted(_bridge_from(row, primary) for row in bridges["rows"])),
                      tuple(sorted(InterfacePort(row["_uuid"][1], row["ofport"]) for row in interfaces["rows"]
                                   if isinstance(row["ofport"], int) and row["ofport"] > 0)))
@@ -64,11 +76,17 @@ def is_primary(target: str, kind: str) -> bool:
     return kind == "primary" if kind else not target.startswith("p")
 
 
-def _bridge_from(row: Dict[str, Any], primary: FrozenSet[str]) -> Bridge:
+def _bridge_from(row: Dict[str, Any], primary: Dict[str, bool]) -> Bridge:
+    """`primary`: every primary controller's row, and whether it is connected."""
     kind, value = row["controller"]
-    uuids = [uuid for _, uuid in value] if kind == "set" else [value]
+    answers = [primary[uuid] for uuid in ([uuid for _, uuid in value] if kind == "set" else [value]) if uuid in primary]
     fail_mode = row["fail_mode"] if isinstance(row["fail_mode"], str) else ""
-    return Bridge(row["name"], fail_mode, len(primary.intersection(uuids)), row["datapath_type"] not in ("", "system"))
+    return Bridge(row["name"], fail_mode, len(answers), sum(answers), row["datapath_type"] not in ("", "system"))
+
+
+def find_made(paths: Paths, vswitchd: Daemon, within_s: float) -> FrozenSet[str]:
+    """The bridges that ovs-vswitchd has, by its own word. Raises NoAnswer, Refused."""
+    return frozenset(daemons.ask(paths, vswitchd, "ofproto/list", (), within_s).splitlines())
 
 
 def read_internal_ports(connection: Connection, within_s: float) -> Tuple[str, ...]:
