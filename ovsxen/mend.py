@@ -7,11 +7,10 @@ A start is a boot's own sequence, which leaves alone what is right and so assert
 import signal
 from typing import Iterator, Tuple
 
-from ovsxen import boot
-from ovsxen import phases_online as online
+from ovsxen import boot, upkeep
 from ovsxen.host import identity, process
 from ovsxen.news import News
-from ovsxen.ovs import confdb, daemons, lease, losses
+from ovsxen.ovs import daemons, lease
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.plan_watch import Act, Decision
@@ -28,10 +27,10 @@ def carry_out(host: Host, decision: Decision, news: News) -> None:
         if end_lease(host):
             news.note("other_config:%s cleared: %s" % (lease.FLOW_RESTORE_WAIT, decision.why))
     elif decision.act is Act.REWRITE:
-        phase = next(run_steps(Run(host, news.log.warn), (Step(decision.subject, online.rewrite_database),)))
+        phase = next(run_steps(Run(host, news.log.warn), (Step(decision.subject, upkeep.rewrite_database),)))
         news.note("%s; %s: %s" % (decision.why, phase.outcome.value, phase.reason))
     elif decision.act is Act.COPY:
-        online.keep_live_copy(Run(host, news.log.warn))
+        upkeep.keep_live_copy(Run(host, news.log.warn))
     elif decision.act is Act.WAKE:
         for name in decision.names:
             if wake(host, name):
@@ -46,8 +45,10 @@ def _bring_back(host: Host, decision: Decision, news: News) -> None:
     if decision.act is Act.REPLACE:
         for name in decision.names:
             if name == OVSDB_SERVER:
-                _prepare_to_end_server(host, news)
-            keep_evidence(host, daemons.find(host.paths, name), decision, news)
+                done = upkeep.prepare_to_end_server(Run(host, news.log.warn))
+                if done.outcome is not Outcome.UNCHANGED:
+                    news.note(done.reason)
+            keep_evidence(host, daemons.find_anywhere(host.paths, name), decision, news)
             daemons.stop(host.paths, name, ask_first=False)
     for phase in start(host, news.log.warn, decision.names):
         if phase.outcome is not Outcome.UNCHANGED:
@@ -57,16 +58,6 @@ def _bring_back(host: Host, decision: Decision, news: News) -> None:
     if decision.act is Act.START:  # the network first
         for name in decision.names:
             keep_evidence(host, Daemon(name, State.DEAD, None), decision, news)
-
-
-def _prepare_to_end_server(host: Host, news: News) -> None:
-    """What only its memory has is written if it can be; where it cannot, and bridges that forward would go with it, it
-    is left as it is. Raises AdministratorError, NoAnswer.
-    """
-    for phase in run_steps(Run(host, news.log.warn), (Step("conf.db", online.rewrite_database),)):
-        if phase.outcome is not Outcome.UNCHANGED:
-            news.phase(phase)
-    losses.require_bridges(host.paths, confdb.assess(host.paths.conf_db), host.settings.answer_timeout_s)
 
 
 def keep_evidence(host: Host, daemon: Daemon, decision: Decision, news: News) -> None:

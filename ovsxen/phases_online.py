@@ -3,9 +3,10 @@
 Importing this module imports what the conversation needs. It is done while the server starts.
 """
 
-from typing import Optional
+from pathlib import Path
+from typing import Callable, Optional
 
-from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
+from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError
 from ovsxen.host import firewall, identity, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.inventory import read_inventory
@@ -212,42 +213,17 @@ def keep_generation(run: Run) -> None:
     """
     if run.checked is None and run.server_started:
         return  # what was checked is not what the server took
+    keep_copy(run, generations.keep)
+
+
+def keep_copy(run: Run, keep: Callable[[Path, int, dblog.Log], object]) -> None:
+    """Have `keep` copy the good part of conf.db, given its path, the open file, and what is in it."""
     path = confdb.real_path(run.paths.conf_db)
     try:
         with open(str(path), "rb") as stream:
             log = run.checked.log if run.checked else dblog.check_stream(stream, dbtool.DATABASE)
             if log.kind is Kind.GOOD:
-                generations.keep(path, stream.fileno(), log)
-    except OSError as error:
-        run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
-
-
-def rewrite_database(run: Run) -> Result:
-    """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone."""
-    server = daemons.find_anywhere(run.paths, OVSDB_SERVER)
-    if server.state is not State.RUNNING:
-        return Result(Outcome.SKIPPED, "ovsdb-server does not run")
-    path = confdb.real_path(run.paths.conf_db)
-    log = dblog.check(path, dbtool.DATABASE)
-    if log.kind is Kind.GOOD:
-        return Result(Outcome.UNCHANGED, "%s is whole" % path)
-    try:
-        daemons.ask(run.paths, server, "ovsdb-server/compact", (),
-                    run.settings.answer_timeout_s + dbtool.allowance_s(log.size_bytes))
-    except (NoAnswer, Refused) as error:
-        return Result(Outcome.DEGRADED, "%s is %s, and ovsdb-server does not write it anew: %s" % (
-            path, log.kind.value, error))
-    return Result(Outcome.DONE, "%s was %s: ovsdb-server has written it anew" % (path, log.kind.value))
-
-
-def keep_live_copy(run: Run) -> None:
-    """Copy conf.db as it is now, with what the host has made since the start; where that fails, a warning."""
-    path = confdb.real_path(run.paths.conf_db)
-    try:
-        with open(str(path), "rb") as stream:
-            log = dblog.check_stream(stream, dbtool.DATABASE)
-            if log.kind is Kind.GOOD:
-                generations.keep_live(path, stream.fileno(), log)
+                keep(path, stream.fileno(), log)
     except OSError as error:
         run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
 

@@ -10,7 +10,7 @@ import itertools
 import signal
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
-from ovsxen import left_over
+from ovsxen import left_over, upkeep
 from ovsxen import phases_offline as offline
 from ovsxen import phases_online as online
 from ovsxen.boot import boot_sequence
@@ -60,7 +60,7 @@ class Restart:
         """What must go well before anything is stopped."""
         yield Step("host", self.prepare_host)
         yield Step("module", offline.load_module, needs=("host",))
-        yield Step("disk", online.rewrite_database, needs=("host",))
+        yield Step("disk", upkeep.rewrite_database if self.purging else upkeep.prepare_to_end_server, needs=("host",))
         yield Step("save", self.save, needs=("host", "module", "disk"))
 
     def sequence(self) -> Iterator[Step]:

@@ -139,6 +139,18 @@ def test_a_copy_that_the_watch_has_kept_has_the_bridges_of_this_boot(watched: Sa
     assert forwards(watched) == "xenbr7"
 
 
+def test_nor_does_a_restart_that_is_asked_for(host: SandboxHost) -> None:
+    host.start()
+    host.vsctl("del-manager", "--", "add-br", "xenbr7")
+    host.signal(OVSDB_SERVER, signal.SIGKILL)
+    host.paths.conf_db.unlink()
+    before = host.pid(VSWITCHD)
+    done = host.ovsxen("restart", "--json")
+    assert done.code == 1 and "put back a file that has them" in done.phase("disk")["reason"]
+    assert host.pid(VSWITCHD) == before and forwards(host) == "xenbr7"
+    assert host.start().phase("database")["outcome"] == "degraded"  # which says what it takes down
+
+
 def test_what_an_administrator_puts_back_is_not_held_against_such_a_copy(watched: SandboxHost) -> None:
     saved = watched.paths.conf_db.read_bytes()
     watched.vsctl("add-br", "xenbr8")
