@@ -109,7 +109,7 @@ class Seen(NamedTuple):
     update: Optional[UpdateReport]
     update_under_way: bool
     start_under_way: bool
-    worker: Optional[process.Process]
+    worker: Optional[Process]
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     watch: Watch
     disk_is_full: bool

@@ -108,8 +108,7 @@ def prepare_database(run: Run) -> Result:
     if run.guards_bridges and found.log.kind is not dblog.Kind.GOOD:
         from ovsxen.ovs import losses  # few conf.db are lost under a switch that runs
 
-        losses.require_bridges(run.paths, confdb.Assessed(found.path, found.log, found.fallbacks),
-                               run.settings.answer_timeout_s)
+        losses.require_bridges(run.paths, found.assessed, run.settings.answer_timeout_s)
     if run.dry_run:
         outcome = Outcome.WOULD if planned.steps else Outcome.UNCHANGED
         reason = "; ".join(filter(None, (str(planned.recovery or ""), planned.reason)))

@@ -71,7 +71,7 @@ def _read_switch(run: Run) -> ovsdb.Switch:
 def _preview_switch(found: Optional[confdb.Found]) -> ovsdb.Switch:
     if found is None:
         return ovsdb.Switch(None, (), ())
-    with confdb.preview(confdb.Assessed(found.path, found.log, found.fallbacks)) as path:
+    with confdb.preview(found.assessed) as path:
         return ovsdb.query_file(path, found.log.size_bytes) if path else ovsdb.Switch(None, (), ())
 
 

@@ -30,6 +30,14 @@ class Source(NamedTuple):
         return cls(path, log.good_bytes, log.records, log.last_date_ms)
 
 
+class Assessed(NamedTuple):
+    """What conf.db holds, and where that is not good, what there is to go back to, best first."""
+
+    path: Path
+    log: Log
+    fallbacks: Tuple[Source, ...]
+
+
 class Found(NamedTuple):
     """conf.db as it lies there, what there is to go back to where it is not good, and what the tool says of it.
 
@@ -46,13 +54,10 @@ class Found(NamedTuple):
     free_bytes: int
     leftovers: Tuple[Path, ...]
 
-
-class Assessed(NamedTuple):
-    """What conf.db holds, and where that is not good, what there is to go back to, best first."""
-
-    path: Path
-    log: Log
-    fallbacks: Tuple[Source, ...]
+    @property
+    def assessed(self) -> Assessed:
+        """The part of it that reading the files gives."""
+        return Assessed(self.path, self.log, self.fallbacks)
 
 
 def real_path(conf_db: Path) -> Path:
