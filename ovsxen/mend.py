@@ -15,7 +15,7 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.plan_watch import Act, Decision
 from ovsxen.report import BAD, Outcome, Phase
-from ovsxen.sequence import Host, Run, Step, Warn, record, run_steps
+from ovsxen.sequence import Host, Run, Warn, record, run_steps
 
 
 def carry_out(host: Host, decision: Decision, news: News) -> None:
@@ -27,8 +27,8 @@ def carry_out(host: Host, decision: Decision, news: News) -> None:
         if end_lease(host):
             news.note("other_config:%s cleared: %s" % (lease.FLOW_RESTORE_WAIT, decision.why))
     elif decision.act is Act.REWRITE:
-        phase = next(run_steps(Run(host, news.log.warn), (Step(decision.subject, upkeep.rewrite_database),)))
-        news.note("%s; %s: %s" % (decision.why, phase.outcome.value, phase.reason))
+        done = upkeep.rewrite_database(Run(host, news.log.warn))
+        news.note("%s; %s: %s" % (decision.why, done.outcome.value, done.reason))
     elif decision.act is Act.COPY:
         upkeep.keep_live_copy(Run(host, news.log.warn))
     elif decision.act is Act.WAKE:
