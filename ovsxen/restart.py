@@ -49,12 +49,15 @@ class Restart:
         self.keep_flows = keep_flows
         self.purging = purging
         self.before = Switching((), ())
-        self.kept: Tuple[Kept, ...] = ()
         self.written: Optional[KeptFile] = None
-        self.restored = False
         self.leased = False
         self.was_stopped = False
         self._paused_ms: Optional[Callable[[], float]] = None
+
+    @property
+    def kept(self) -> Tuple[Kept, ...]:
+        """The flows that are to be put back."""
+        return () if self.written is None else self.written.kept
 
     def preparation(self) -> Iterator[Step]:
         """What must go well before anything is stopped."""
@@ -134,10 +137,9 @@ class Restart:
         given_up = _put_back_earlier(run)
         self._leave_out_unmade(run, vswitchd)
         saved = kept_flows.save(run.paths, tuple(bridge.name for bridge in self.before.bridges), SAVE_WITHIN_S)
-        self.kept = tuple(
+        self.written = KeptFile(flows_file.holder_of(run.boot_id, vswitchd.process), tuple(
             kept for kept, bridge in zip(saved, self.before.bridges)
-            if not kept_flows.comes_back_by_itself(kept, fail_mode=bridge.fail_mode, controllers=bridge.controllers))
-        self.written = KeptFile(flows_file.holder_of(run.boot_id, vswitchd.process), self.kept)
+            if not kept_flows.comes_back_by_itself(kept, fail_mode=bridge.fail_mode, controllers=bridge.controllers)))
         flows_file.write(run.paths, self.written)
         if given_up:
             run.warn(given_up)
@@ -216,7 +218,7 @@ class Restart:
         except NotRestored as error:
             self._keep_only(run, error.bridges)
             raise
-        self.restored = True
+        self._keep_only(run, ())
         return Result(Outcome.DONE, "%d bridges have theirs again" % len(self.kept))
 
     def _keep_only(self, run: Run, bridges: Tuple[str, ...]) -> None:
@@ -237,8 +239,6 @@ class Restart:
         how = "begun"
         if self.was_stopped and self._paused_ms is not None:
             how = "interrupted for at most %.0f ms" % self._paused_ms()
-        if self.restored:
-            self._keep_only(run, ())
         return Result(Outcome.DONE, how + self._until_open())
 
     def _begin_forwarding(self, run: Run) -> None:
