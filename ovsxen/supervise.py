@@ -112,12 +112,14 @@ class Supervisor:
         In the background, where nobody starts the daemon again, also what failed is.
         """
         code = self.boot()
-        if code != EXIT_FAILED or in_background or why_disabled(self.host.paths) is not None:
+        if in_background or why_disabled(self.host.paths) is not None:
             return code, code in (EXIT_OK, EXIT_FAILED)
-        failure = self.mend_silent()
-        if failure is BootFailure.SILENT:
-            code = self.boot()
-        return code, code == EXIT_OK or failure is BootFailure.FORWARDING
+        while code == EXIT_FAILED:
+            failure = self.mend_silent()
+            if failure is not BootFailure.SILENT:
+                return code, failure is BootFailure.FORWARDING
+            code = self.boot()  # as often as the limits on mending allow
+        return code, code == EXIT_OK
 
     def adopts(self) -> bool:
         """An ovs-vswitchd goes on that is older than this process."""

@@ -325,6 +325,21 @@ def test_what_runs_out_of_reach_is_watched_all_the_same_and_said(
     assert host.pid(OVSDB_SERVER) == before[OVSDB_SERVER] and daemon.poll() is None
 
 
+def test_what_runs_out_of_reach_is_watched_also_where_another_had_to_be_woken_first(
+        host: SandboxHost, systemd: Systemd, unit: Unit) -> None:
+    host.settings("OVSXEN_ANSWER_TIMEOUT=0.5")
+    host.start()
+    before = pids(host)
+    host.paths.pidfile(VSWITCHD).unlink()
+    host.signal(OVSDB_SERVER, signal.SIGSTOP)
+    daemon = unit()
+    assert eventually(lambda: systemd.hears("READY=1"))
+    assert eventually(lambda: systemd.hears("STATUS=ovs-vswitchd runs, but its pidfile or control socket is gone"))
+    os.kill(before[VSWITCHD], signal.SIGKILL)
+    assert eventually(lambda: is_well(host)), host.status()
+    assert host.pid(OVSDB_SERVER) == before[OVSDB_SERVER] and daemon.poll() is None
+
+
 def test_in_bridge_mode_the_daemon_is_ready_and_ends(host: SandboxHost, systemd: Systemd, unit: Unit) -> None:
     host.write(host.paths.network_conf, "bridge\n")
     assert systemd.sees_end(unit()) == 0
