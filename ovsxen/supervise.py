@@ -122,9 +122,9 @@ class Supervisor:
         return code, code == EXIT_OK
 
     def adopts(self) -> bool:
-        """An ovs-vswitchd goes on that is older than this process."""
+        """An ovs-vswitchd goes on that is older than this process: one of its own is younger by many ticks."""
         found = daemons.find_anywhere(self.host.paths, VSWITCHD).process
-        return found is not None and found.start_ticks < process.myself().start_ticks
+        return found is not None and found.start_ticks <= process.myself().start_ticks
 
     def mend_silent(self) -> BootFailure:
         """Mend, as the watch would, what runs and does not answer: a boot fails over it.
