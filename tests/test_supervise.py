@@ -16,15 +16,10 @@ from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.ovs import daemons
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from tests.conftest import SandboxHost
-from tests.watching import BOTH, IMPATIENT, eventually, is_still_watched, is_well, pids, watch
+from tests.watching import BOTH, IMPATIENT, eventually, has_new, is_still_watched, is_well, pids, watch
 
 OTHER = {OVSDB_SERVER: VSWITCHD, VSWITCHD: OVSDB_SERVER}
 END = "the end"
-
-
-def has_new(host: SandboxHost, name: str, old: int) -> bool:
-    found = daemons.find(host.paths, name).process
-    return found is not None and found.pid != old
 
 
 def events(host: SandboxHost) -> str:

@@ -12,6 +12,7 @@ from ovsxen.host.clock import Deadline
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from tests.conftest import MakeHost, SandboxHost
 from tests.frames import Wire, plugged_in
+from tests.watching import eventually, has_new
 
 PAIRS = (Pair("lan0", "guest"), Pair("guest", "lan0"))
 
@@ -59,9 +60,7 @@ def test_forwarding_survives_the_death_of_the_database_server(switch: Wire) -> N
     def befall() -> None:
         old = switch.host.pid(OVSDB_SERVER)
         switch.host.signal(OVSDB_SERVER, signal.SIGKILL)
-        assert Deadline(30).wait_until(
-            lambda: "ovsdb-server" in str(switch.host.status()["watch"]["events"]), every_s=0.1)
-        assert switch.host.pid(OVSDB_SERVER) != old
+        assert eventually(lambda: has_new(switch.host, OVSDB_SERVER, old))
 
     assert traffic_during(switch, befall).silent == ()
     assert switch.host.pid(VSWITCHD) == keeps

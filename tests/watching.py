@@ -43,6 +43,12 @@ def runs(host: SandboxHost, name: str) -> bool:
     return daemons.find(host.paths, name).process is not None
 
 
+def has_new(host: SandboxHost, name: str, old: int) -> bool:
+    """Another process than `old` is the daemon now."""
+    found = daemons.find(host.paths, name).process
+    return found is not None and found.pid != old
+
+
 def both_run(host: SandboxHost) -> bool:
     return all(runs(host, name) for name in BOTH)
 
