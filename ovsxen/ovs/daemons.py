@@ -108,14 +108,14 @@ def find_pidfile_problem(paths: Paths, daemon: Daemon) -> Optional[Administrator
     """What is wrong with the pidfile of a daemon that runs, by which Open vSwitch's own tools find it, if anything."""
     if daemon.process is None:
         return None
-    pidfile = paths.pidfile(daemon.name)
+    pidfile, anew = paths.pidfile(daemon.name), "run `ovsxen restart`, which interrupts forwarding for a moment"
     problem = "%s runs, but its pidfile %s " % (daemon.label, pidfile)
     try:
         said = files.read_small(pidfile).strip()
     except FileNotFoundError:
-        return AdministratorError(problem + "is gone", "run `ovsxen restart`")
+        return AdministratorError(problem + "is gone", anew)
     except OSError as error:
-        return AdministratorError(problem + "cannot be read (%s)" % error.strerror, "run `ovsxen restart`")
+        return AdministratorError(problem + "cannot be read (%s)" % error.strerror, anew)
     if said != str(daemon.process.pid).encode():
         return AdministratorError(problem + "says %s" % ascii(said[:20].decode("ascii", "replace")),
                                   "run `ovsxen start`, which puts it right and interrupts nothing")
