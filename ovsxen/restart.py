@@ -56,7 +56,7 @@ class Restart:
 
     @property
     def kept(self) -> Tuple[Kept, ...]:
-        """The flows that are to be put back."""
+        """The flows that are carried over the restart."""
         return () if self.written is None else self.written.kept
 
     def preparation(self) -> Iterator[Step]:

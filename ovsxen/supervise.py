@@ -122,7 +122,9 @@ class Supervisor:
         return code, code == EXIT_OK
 
     def adopts(self) -> bool:
-        """An ovs-vswitchd goes on that is older than this process: one of its own is younger by many ticks."""
+        """An ovs-vswitchd goes on that was there before this process: one that this has started is younger by many
+        ticks of the clock, so that one of the same tick was there, too.
+        """
         found = daemons.find_anywhere(self.host.paths, VSWITCHD).process
         return found is not None and found.start_ticks <= process.myself().start_ticks
 
