@@ -313,6 +313,7 @@ def test_a_daemon_that_a_signal_ends_is_followed_by_another(deaf: Container, nam
     main = deaf.property("MainPID")
     deaf.systemctl("kill", "--kill-who=main", "--signal=%s" % name)
     deaf.wait_for_another(main)
+    assert deaf.property("NRestarts") == "1"
 
 
 def test_the_signal_for_a_daemon_that_hangs_ends_it_for_good(deaf: Container) -> None:

@@ -170,7 +170,7 @@ def _match_and_actions(flow: str) -> Tuple[str, str]:
     return match, actions
 
 
-def replay(host: Traced, expected_first: str, expected: State) -> None:
+def assert_as_traced(host: Traced, expected_first: str, expected: State) -> None:
     """A run, and a second one. In the traces the second one is never quiet ("Updated in-band management.  "): the
     VLAN's network and the real one undid each other's key in every run; as shipped, it even reset the switch again.
     """
@@ -189,17 +189,17 @@ def replay(host: Traced, expected_first: str, expected: State) -> None:
 def test_s1_s2_s3_a_controller_that_connects_one_that_is_connected_to_and_none(today: Traced) -> None:
     today.introduce("pssl")
     # Word by word the trace of the repaired plugin; as shipped, it never came to the bridges.
-    replay(today, SET_PSSL + BRIDGES, State("pssl:6640", Ssl("sdn-controller-ca.pem", bootstrap=False),
-                                            ("open 6640 tcp",)))
+    assert_as_traced(today, SET_PSSL + BRIDGES, State("pssl:6640", Ssl("sdn-controller-ca.pem", bootstrap=False),
+                                                      ("open 6640 tcp",)))
     today.introduce("ssl", "10.0.0.9", 6632)
     # The trace goes on with "Updated in-band management.  Updated fail_mode.  ": emer-reset had just cleared both, and
     # the secure bridge stood open until the plugin came to it. Here they are never cleared, so nothing is updated.
     # The CA is the controller's own file, where it was one file for all that was deleted at each change.
-    replay(today, "Successfully set controller to ssl:10.0.0.9:6632.  ",
-           State("ssl:10.0.0.9:6632", Ssl("vswitchd.cacert-10.0.0.9", bootstrap=True), ("close 6640 tcp",)))
+    assert_as_traced(today, "Successfully set controller to ssl:10.0.0.9:6632.  ",
+                     State("ssl:10.0.0.9:6632", Ssl("vswitchd.cacert-10.0.0.9", bootstrap=True), ("close 6640 tcp",)))
     today.forget()
     # The same; and the trace closes the port again, which here was closed by who had opened it.
-    replay(today, REMOVED, State("", None))
+    assert_as_traced(today, REMOVED, State("", None))
 
 
 def test_s3_the_removal_of_a_controller_that_connects_closes_its_port(today: Traced) -> None:
@@ -207,27 +207,27 @@ def test_s3_the_removal_of_a_controller_that_connects_closes_its_port(today: Tra
     assert today.run() == SET_PSSL + BRIDGES
     today.state()
     today.forget()
-    replay(today, REMOVED, State("", None, ("close 6640 tcp",)))
+    assert_as_traced(today, REMOVED, State("", None, ("close 6640 tcp",)))
 
 
 def test_s3_without_anything_before_only_the_bridges_are_updated(today: Traced) -> None:
     """The trace as shipped answers "No change to configuration" and leaves the bridges; the repaired one is the same as
     this but for its second run.
     """
-    replay(today, BRIDGES, State("", None))
+    assert_as_traced(today, BRIDGES, State("", None))
 
 
 def test_u1_u2_u3_the_pools_old_field(upstream: Traced) -> None:
     upstream.set_old_field("10.0.0.9")
     # The trace names the bare address; a target says which protocol and port were set.
-    replay(upstream, "Successfully set controller to ssl:10.0.0.9:6640.  " + BRIDGES,
-           State("ssl:10.0.0.9:6640", Ssl("vswitchd.cacert-10.0.0.9", bootstrap=True)))
+    assert_as_traced(upstream, "Successfully set controller to ssl:10.0.0.9:6640.  " + BRIDGES,
+                     State("ssl:10.0.0.9:6640", Ssl("vswitchd.cacert-10.0.0.9", bootstrap=True)))
     upstream.set_old_field("10.0.0.10")
     # Without "Updated …", as in s2.
-    replay(upstream, "Successfully set controller to ssl:10.0.0.10:6640.  ",
-           State("ssl:10.0.0.10:6640", Ssl("vswitchd.cacert-10.0.0.10", bootstrap=True)))
+    assert_as_traced(upstream, "Successfully set controller to ssl:10.0.0.10:6640.  ",
+                     State("ssl:10.0.0.10:6640", Ssl("vswitchd.cacert-10.0.0.10", bootstrap=True)))
     upstream.set_old_field("")
-    replay(upstream, REMOVED, State("", None))
+    assert_as_traced(upstream, REMOVED, State("", None))
 
 
 def test_what_a_reset_kept_and_cleared_in_the_traces_it_keeps_and_clears(today: Traced) -> None:

@@ -148,7 +148,7 @@ def fail_over(wire: Wire) -> str:
     return active()
 
 
-def pass_bond(wire: Wire, local: str, tag: int, cables: Tuple[str, ...]) -> None:
+def assert_passes_bond(wire: Wire, local: str, tag: int, cables: Tuple[str, ...]) -> None:
     """Frames pass the bond inbound and outbound, by its active member, and no VIF hears what is for the host alone."""
     ears = cables + (local, "guest")
     for cable in cables:
@@ -167,8 +167,8 @@ def test_frames_pass_a_secure_bridge_with_a_bond_and_go_on_when_it_fails_over(wi
     for device, one in (("lan0", arp_request(LAN_MAC)), ("lan1", unicast(LAN_MAC, MAC)), ("xenbr0", arp_request(MAC))):
         assert wire.send(device, one, EVERYWHERE, wait_s=SILENCE_S) == set()
     add(wire, BOND._replace(members=members))
-    pass_bond(wire, "xenbr0", 0, ("lan0", "lan1"))
-    pass_bond(wire, "xenbr0", 0, (fail_over(wire),))
+    assert_passes_bond(wire, "xenbr0", 0, ("lan0", "lan1"))
+    assert_passes_bond(wire, "xenbr0", 0, (fail_over(wire),))
 
 
 def with_vlan(wire: Wire) -> ManagementPath:
@@ -198,4 +198,4 @@ def test_frames_of_a_vlan_pass_a_bond(wire: Wire) -> None:
     path = with_vlan(wire)._replace(members=(wire.ofport("eth0"), wire.ofport("eth1")))
     add(wire, path)
     wire.host.vsctl("set", "Port", "vif1.0", "tag=7")  # a VIF in that very network
-    pass_bond(wire, "xapi5", 7, ("lan0", "lan1"))
+    assert_passes_bond(wire, "xapi5", 7, ("lan0", "lan1"))
