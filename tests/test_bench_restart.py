@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -180,7 +182,19 @@ def test_a_row_has_medians_and_the_worst_gap_and_dashes_for_what_was_left_out() 
 
 def test_cpu_time_counts_children_and_a_name_may_hold_anything() -> None:
     ticks = os.sysconf("SC_CLK_TCK")
-    assert idle.cpu_s("1 (a) b( c) S 1 1 1 0 -1 0 0 0 0 0 30 20 10 40 20 0") == pytest.approx(100.0 / ticks)
+    assert idle.children_s("1 (a) b( c) S 1 1 1 0 -1 0 0 0 0 0 30 20 10 40 20 0") == pytest.approx(50.0 / ticks)
+
+
+def test_cpu_time_counts_threads_also_those_that_have_ended() -> None:
+    def work() -> None:
+        while time.clock_gettime(time.CLOCK_THREAD_CPUTIME_ID) < 0.05:
+            pass
+
+    before_s = idle.cpu_s(os.getpid())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert idle.cpu_s(os.getpid()) - before_s >= 0.05
 
 
 def test_sizes_are_read_by_name() -> None:
