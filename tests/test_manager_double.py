@@ -31,7 +31,7 @@ def controllers(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, Controlle
 
 @pytest.fixture
 def switch(host: SandboxHost) -> Iterator[SandboxHost]:
-    """A host that is up, has its certificate,."""
+    """A host that is up and has its certificate."""
     certificates.make_host_pem(host.paths.xapi_ssl_pem)
     host.start()
     yield host
@@ -109,7 +109,8 @@ def test_a_controller_connects_to_a_switch_that_listens(
         contents.INSTALLATION_UUID, pki.fingerprint(switch.paths.xapi_ssl_pem))
     with pytest.raises(Refused, match="does not talk to this controller"):
         dial(ADDRESS, port, controllers["other"], WITHIN_S)
-    assert "certificate verify failed" in switch.paths.log("ovsdb-server").read_text()
+    log = switch.paths.log("ovsdb-server")  # which is written after the controller has been told
+    assert Deadline(WITHIN_S).wait_until(lambda: "certificate verify failed" in log.read_text(), every_s=0.05)
 
 
 def test_nobody_at_the_port_is_no_answer(controllers: Dict[str, ControllerPki]) -> None:
