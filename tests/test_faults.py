@@ -49,8 +49,8 @@ def test_a_hung_ovsdb_server_fails_start_and_status_in_seconds_by_name(host: San
 
 
 def test_a_hung_vswitchd_fails_start_and_status_in_seconds_by_name(host: SandboxHost) -> None:
-    host.settings(*QUICK)
     host.start()
+    host.settings(*QUICK)
     host.signal(VSWITCHD, signal.SIGSTOP)
     started, status = host.ovsxen("start", "--json"), host.ovsxen("status", "--json")
     label = "ovs-vswitchd (pid %d)" % host.pid(VSWITCHD)
@@ -80,8 +80,8 @@ def test_a_program_that_never_gets_ready_ends_with_its_deadline(
 
 
 def test_a_database_socket_that_is_gone_makes_no_running_switch(host: SandboxHost) -> None:
-    host.settings(*QUICK)
     host.start()
+    host.settings(*QUICK)
     host.paths.db_sock.rename(host.paths.rundir / "moved.sock")
     assert host.ovsxen("status").code == 150
     host.ovsxen("restart")

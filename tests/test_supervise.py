@@ -280,6 +280,7 @@ def test_systemd_s_sigterm_stops_the_switch_before_its_database_and_then_the_dae
 
 def test_the_watchdog_is_fed_while_both_answer_and_not_while_one_is_silent(
         host: SandboxHost, systemd: Systemd, unit: Unit) -> None:
+    host.start()
     host.settings("OVSXEN_ANSWER_TIMEOUT=0.5", "OVSXEN_HANG_TIMEOUT=600")
     unit(WATCHDOG_USEC="400000")
     assert eventually(lambda: systemd.hears("WATCHDOG=1"))
@@ -307,8 +308,8 @@ def test_a_boot_that_fails_is_a_failed_start_and_managers_still_reach_the_host(
 @pytest.mark.parametrize("lost", ["pidfile", "control socket"])
 def test_what_runs_out_of_reach_is_watched_all_the_same_and_said(
         host: SandboxHost, systemd: Systemd, unit: Unit, lost: str) -> None:
-    host.settings(*IMPATIENT)
     host.start()
+    host.settings(*IMPATIENT)
     before = pids(host)
     path = host.paths.pidfile(VSWITCHD)
     (path if lost == "pidfile" else host.paths.control_socket(VSWITCHD, before[VSWITCHD])).unlink()
@@ -322,8 +323,8 @@ def test_what_runs_out_of_reach_is_watched_all_the_same_and_said(
 
 def test_what_runs_out_of_reach_is_watched_also_where_another_had_to_be_woken_first(
         host: SandboxHost, systemd: Systemd, unit: Unit) -> None:
-    host.settings("OVSXEN_ANSWER_TIMEOUT=0.5")
     host.start()
+    host.settings("OVSXEN_ANSWER_TIMEOUT=0.5")
     before = pids(host)
     host.paths.pidfile(VSWITCHD).unlink()
     host.signal(OVSDB_SERVER, signal.SIGSTOP)
@@ -354,8 +355,8 @@ def test_a_daemon_in_the_background_goes_on_trying_after_a_boot_that_failed(host
 @pytest.mark.parametrize("name", BOTH)
 def test_a_daemon_that_begins_while_the_switch_is_silent_mends_it(
         host: SandboxHost, systemd: Systemd, unit: Unit, name: str) -> None:
-    host.settings(*IMPATIENT)
     host.start()
+    host.settings(*IMPATIENT)
     host.signal(name, signal.SIGSTOP)
     unit()
     assert eventually(lambda: systemd.hears("READY=1"))

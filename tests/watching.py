@@ -18,8 +18,12 @@ def eventually(holds: Callable[[], bool], within_s: float = 30.0) -> bool:
 
 
 def watch(host: SandboxHost, *settings: str) -> Process:
-    """Have the host watched in the background, with its settings as they are where none are given; gives the daemon."""
+    """Have the host watched in the background, with its settings as they are where none are given; gives the daemon.
+
+    It is up before that: impatient settings may be too short for a boot while the disk is busy.
+    """
     if settings:
+        host.start()
         host.settings(*settings)
     done = host.ovsxen("daemon", "--detach")
     assert done.code == 0, done
