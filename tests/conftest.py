@@ -132,7 +132,7 @@ class SandboxHost:
         path.write_text(text)
 
     def settings(self, *lines: str) -> None:
-        """Add lines to the sandbox's sysconfig."""
+        """Write the sandbox's sysconfig anew: its usual lines, and these."""
         self.write(self.paths.sysconfig, contents.SYSCONFIG + "".join(line + "\n" for line in lines))
 
     def install_schema(self, version: str, without: str = "") -> None:

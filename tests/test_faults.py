@@ -76,6 +76,7 @@ def test_a_program_that_never_gets_ready_ends_with_its_deadline(
     if name != "ovsdb-tool":
         assert done.code == 1 and done.phase(phase)["outcome"] == "failed"
     assert [line for line in processes_of(host.paths.root) if "sleeper" in line] == []
+    host.settings()
     assert host.start().code == 0
 
 
