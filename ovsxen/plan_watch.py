@@ -97,16 +97,17 @@ class Course(NamedTuple):
     """What is remembered of one daemon.
 
     `cpu_s`: what it had used at `cpu_at_s`, the last look. `busy_at_s`: when it last used the CPU, or was not silent.
-    `excused_s`: how much of its silence was the host's, not its own. `stopped_since_s`: since when it is stopped by a
-    signal; a wake begins that anew. `wakes`, `attempts`: when it was woken, or started again, in the last `window_s`,
-    oldest first.
+    `silent_from_s`: from when on its silence counts. Both are later by what was not its own doing. `was_traced`: a
+    debugger held it at the last look. `stopped_since_s`: since when it is stopped by a signal; a wake begins that anew.
+    `wakes`, `attempts`: when it was woken, or started again, in the last `window_s`, oldest first.
     """
 
     key: Tuple[int, int] = NOBODY
     cpu_s: float = 0.0
     cpu_at_s: float = 0.0
     busy_at_s: float = 0.0
-    excused_s: float = 0.0
+    silent_from_s: Optional[float] = None
+    was_traced: bool = False
     stopped_since_s: Optional[float] = None
     wakes: Tuple[float, ...] = ()
     attempts: Tuple[float, ...] = ()
@@ -175,7 +176,7 @@ def decide(memory: Memory, look: Look, limits: Limits) -> Decision:
         course = course_of(memory, name)
         if decision.act is Act.WAKE:
             memory = _with_course(memory, name, course._replace(
-                wakes=course.wakes + (look.now_s,), stopped_since_s=look.now_s))
+                wakes=course.wakes + (look.now_s,), stopped_since_s=look.now_s, silent_from_s=look.now_s))
         else:
             memory = count_attempt(memory, name, look.now_s)
     return decision._replace(memory=memory, problems=find_problems(memory, look, limits))
@@ -230,7 +231,8 @@ def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
         elif behind_since_s is None or now_cfg != cur_cfg or look.vswitchd.key != memory.vswitchd.key:
             behind_since_s = look.now_s
         else:
-            behind_since_s += _excused_s(look)
+            behind_since_s = _later(behind_since_s, look, _excused_s(memory.vswitchd, look.vswitchd, look)
+                                    if look.server.answers else look.now_s - memory.server.cpu_at_s)
         cur_cfg = now_cfg
     leased_since_s = None
     if look.lease is not None:
@@ -240,28 +242,36 @@ def _remember(memory: Memory, look: Look, limits: Limits) -> Memory:
                            behind_since_s=behind_since_s, leased_since_s=leased_since_s)
 
 
-def _excused_s(look: Look) -> float:
-    """How long the host let nobody run before this look, ovs-vswitchd no more than us."""
+def _excused_s(course: Course, sign: Sign, look: Look) -> float:
+    """How much of the time since the last look a daemon could do nothing, and that is no fault of its own: a debugger
+    held it, or the host let nobody run.
+    """
+    if sign.is_traced or course.was_traced:
+        return look.now_s - course.cpu_at_s
     return look.late_s if look.late_s > LATE_S else 0.0
+
+
+def _later(since_s: float, look: Look, excused_s: float) -> float:
+    return min(since_s + excused_s, look.now_s)
 
 
 def _follow(course: Course, sign: Sign, look: Look, limits: Limits) -> Course:
     attempts, wakes = (tuple(at_s for at_s in times if at_s > look.now_s - limits.window_s)
                        for times in (course.attempts, course.wakes))
     if sign.key != course.key:
-        return Course(sign.key, sign.cpu_s, look.now_s, look.now_s, attempts=attempts,
-                      stopped_since_s=look.now_s if sign.is_stopped else None)
+        return Course(sign.key, sign.cpu_s, look.now_s, look.now_s, sign.silent_since_s, sign.is_traced,
+                      look.now_s if sign.is_stopped else None, attempts=attempts)
     used = sign.cpu_s - course.cpu_s > BUSY_SHARE * (look.now_s - course.cpu_at_s)
-    excused_s = 0.0
+    excused_s = _excused_s(course, sign, look)
+    silent_from_s, busy_at_s = None, look.now_s
     if sign.silent_since_s is not None:
-        excused_s = course.excused_s + _excused_s(look)
+        silent_from_s = _later(max(sign.silent_since_s, course.silent_from_s or 0.0), look, excused_s)
+        busy_at_s = look.now_s if used else _later(course.busy_at_s, look, excused_s)
     stopped_since_s = None
     if sign.is_stopped:
         stopped_since_s = look.now_s if course.stopped_since_s is None else course.stopped_since_s
-    return course._replace(
-        cpu_s=sign.cpu_s, cpu_at_s=look.now_s, attempts=attempts, wakes=wakes, excused_s=excused_s,
-        stopped_since_s=stopped_since_s,
-        busy_at_s=look.now_s if used or sign.silent_since_s is None else course.busy_at_s)
+    return Course(sign.key, sign.cpu_s, look.now_s, busy_at_s, silent_from_s, sign.is_traced, stopped_since_s, wakes,
+                  attempts)
 
 
 def course_of(memory: Memory, name: str) -> Course:
@@ -328,9 +338,9 @@ def _why_hung(memory: Memory, look: Look, sign: Sign, limits: Limits) -> str:
     course = course_of(memory, sign.name)
     if not sign.runs or sign.is_traced or sign.is_lost:
         return ""
-    if sign.silent_since_s is not None:
-        silent_s = look.now_s - sign.silent_since_s - course.excused_s
-        idle_s = look.now_s - max(course.busy_at_s, sign.silent_since_s) - course.excused_s
+    if course.silent_from_s is not None:
+        silent_s = look.now_s - course.silent_from_s
+        idle_s = look.now_s - max(course.busy_at_s, course.silent_from_s)
         if idle_s >= limits.hang_s:
             return "it has neither answered nor used the CPU for %.0f s" % idle_s
         if silent_s >= limits.busy_s:

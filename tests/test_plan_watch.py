@@ -299,6 +299,32 @@ def test_what_excused_one_silence_does_not_excuse_the_next() -> None:
     assert acts(looks)[0] == (NOW_S + 50.0 + LIMITS.hang_s, Act.REPLACE)
 
 
+def test_what_excused_an_idle_daemon_does_not_excuse_it_again_once_it_has_worked() -> None:
+    looks = [silent_at(NOW_S), silent_at(NOW_S + 41.0)._replace(late_s=39.0), silent_at(NOW_S + 42.0, cpu_s=1.0)]
+    looks += [silent_at(NOW_S + second, cpu_s=1.0) for second in range(43, 90)]
+    assert acts(looks)[0] == (NOW_S + 42.0 + LIMITS.hang_s, Act.REPLACE)
+
+
+@pytest.mark.parametrize("held_s", [10, 100, 1000])
+def test_a_daemon_that_a_debugger_lets_go_has_its_time_to_answer(held_s: int) -> None:
+    held = [silent_at(NOW_S + second, is_traced=True) for second in range(4, held_s)]
+    last_s = held[-1].now_s
+    let_go = [silent_at(last_s + second) for second in range(1, 30)]
+    assert acts([look_at(NOW_S)] + held + let_go)[0] == (last_s + 1.0 + LIMITS.hang_s, Act.REPLACE)
+    answered = [look_at(last_s + second) for second in range(1, 30)]
+    assert acts([look_at(NOW_S)] + held + answered) == []
+
+
+@pytest.mark.parametrize("name", [OVSDB_SERVER, VSWITCHD])
+def test_a_switch_is_not_behind_while_a_debugger_holds_one_of_both(name: str) -> None:
+    held = Sign(name, KEY, silent_since_s=NOW_S, is_traced=True)
+    signs = {"server": held} if name == OVSDB_SERVER else {"vswitchd": held}
+    looks = [look_at(NOW_S + second, configured=(1, 2), **signs) for second in range(4, 200)]  # type: ignore[arg-type]
+    let_go = [look_at(NOW_S + second, configured=(1, 2)) for second in range(200, 300)]
+    replaced = acts([look_at(NOW_S, configured=(1, 2))] + looks + let_go)[0]
+    assert replaced[1] is Act.REPLACE and LIMITS.busy_s - 5.0 < replaced[0] - (NOW_S + 200.0) <= LIMITS.busy_s
+
+
 def test_a_switch_that_gets_on_is_not_replaced_however_far_it_is_behind() -> None:
     looks = [look_at(NOW_S + second, configured=(second // 60, 1000)) for second in range(600)]
     assert acts(looks) == []
@@ -322,10 +348,12 @@ def test_a_start_that_was_killed_is_finished_once_a_while_and_not_over_and_over(
 
 @pytest.mark.parametrize("name", [OVSDB_SERVER, VSWITCHD])
 def test_a_new_process_begins_with_a_clean_slate_but_for_the_attempts(name: str) -> None:
-    old = Course(KEY, attempts=(NOW_S - 5.0,), wakes=(NOW_S - 5.0,), stopped_since_s=NOW_S - 4.0, excused_s=3.0)
+    old = Course(KEY, attempts=(NOW_S - 5.0,), wakes=(NOW_S - 5.0,), stopped_since_s=NOW_S - 4.0,
+                 silent_from_s=NOW_S - 4.0, was_traced=True)
     look = look_at(NOW_S, Sign(OVSDB_SERVER, (78, 2)), Sign(VSWITCHD, (79, 2)))
     course = course_of(decide(Memory(old, old), look, LIMITS).memory, name)
-    assert (course.attempts, course.wakes, course.stopped_since_s, course.excused_s) == ((NOW_S - 5.0,), (), None, 0.0)
+    assert course.attempts == (NOW_S - 5.0,)
+    assert course._replace(attempts=()) == Course(course.key, 0.0, NOW_S, NOW_S)
 
 
 class World:
@@ -394,8 +422,8 @@ def test_a_twentieth_of_a_core_is_work_and_less_is_not() -> None:
 
 def test_a_look_that_is_a_little_late_excuses_nothing() -> None:
     late = [silent_at(NOW_S), silent_at(NOW_S + 3.0)._replace(late_s=1.9)]
-    assert course_after(late).excused_s == 0.0
-    assert course_after([late[0], late[1]._replace(late_s=2.1)]).excused_s == pytest.approx(2.1)
+    assert course_after(late).silent_from_s == NOW_S
+    assert course_after([late[0], late[1]._replace(late_s=2.1)]).silent_from_s == pytest.approx(NOW_S + 2.1)
 
 
 def test_a_switch_is_not_behind_while_others_work_on_it_nor_a_new_one_from_the_beginning() -> None:
@@ -424,6 +452,12 @@ def test_a_switch_is_not_behind_while_the_host_let_nobody_run() -> None:
 def test_one_that_is_stopped_again_right_after_it_was_woken_gets_its_time_again() -> None:
     looks = [silent_at(NOW_S + second, is_stopped=True) for second in (0.0, STOPPED_S, STOPPED_S + 1.0)]
     assert acts(looks) == [(NOW_S + STOPPED_S, Act.WAKE)]
+
+
+def test_one_that_is_woken_late_has_its_time_to_answer() -> None:
+    stopped = [silent_at(NOW_S + second, is_stopped=True)._replace(hands_off="a restart") for second in range(60)]
+    woken = [silent_at(NOW_S + 60.0, is_stopped=True)] + [silent_at(NOW_S + 60.0 + second) for second in range(1, 20)]
+    assert acts(stopped + woken)[:2] == [(NOW_S + 60.0, Act.WAKE), (NOW_S + 60.0 + LIMITS.hang_s, Act.REPLACE)]
 
 
 def test_wakes_of_long_ago_do_not_count() -> None:
