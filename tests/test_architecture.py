@@ -18,18 +18,18 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "sandbox": ("errors", "host", "ovs", "sandbox"),
     "plan_watch": ("ovs",),
     "watch_report": ("host", "ovs"),
-    "news": ("host", "report", "sequence", "watch_report"),
+    "news": ("host", "log", "report", "sequence", "watch_report"),
     "observe": ("errors", "gate", "host", "ovs", "plan_watch", "report", "sequence"),
     "mend": ("boot", "errors", "host", "news", "ovs", "plan_watch", "report", "sequence", "upkeep"),
     "upkeep": ("errors", "ovs", "phases_online", "report", "sequence"),
-    "supervise": ("boot", "errors", "gate", "host", "lifecycle", "mend", "news", "observe", "ovs", "plan_watch",
+    "supervise": ("boot", "errors", "gate", "host", "lifecycle", "log", "mend", "news", "observe", "ovs", "plan_watch",
                   "report", "sequence", "watch_report"),
     "gate": ("host", "report", "sequence"),
     "boot": ("gate", "host", "phases_offline", "phases_online", "report", "sequence"),
     "phases_offline": ("errors", "host", "ovs", "phases_online", "report", "sequence"),
     "phases_online": ("errors", "host", "left_over", "ovs", "phases_offline", "plan_boot", "report", "sequence"),
     "left_over": ("errors", "host", "ovs", "report", "sequence"),
-    "look": ("answer", "errors", "gate", "host", "ovs", "report", "sequence", "watch_report"),
+    "look": ("answer", "errors", "gate", "host", "ovs", "report", "sequence", "sync_report", "watch_report"),
     "versions": ("look", "ovs", "sequence"),
     "replace_kmod": ("errors", "gate", "host", "left_over", "ovs", "phases_online", "report", "restart", "sequence"),
     "lifecycle": ("gate", "host", "ovs", "phases_offline", "report", "sequence"),
@@ -37,7 +37,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "restart": ("boot", "errors", "gate", "host", "left_over", "lifecycle", "ovs", "phases_offline", "phases_online",
                 "report", "sequence", "upkeep"),
     "plan_boot": ("ovs",),
-    "plan": ("errors", "ovs", "plan_reset", "xapi"),
+    "plan": ("errors", "ovs", "plan_reset", "wishes", "xapi"),
     "plan_reset": ("ovs",),
     "answer": ("errors", "host"),
     "secure": ("errors", "host", "ovs", "plan_reset", "xapi"),
@@ -46,18 +46,19 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "guards": ("errors", "host", "job", "ovs", "plan", "plan_reset", "secure", "sequence", "xapi"),
     "emergency": ("answer", "errors", "gate", "host", "job", "ovs", "plan_reset", "sequence"),
     "update": ("answer", "errors", "gate", "guards", "host", "job", "ovs", "plan", "secure", "sequence", "trust",
-               "xapi"),
+               "wishes", "xapi"),
     "plugin": ("answer", "emergency", "errors", "host", "look", "sequence", "status", "update", "xapi"),
     "report": ("host",),
     "sequence": ("errors", "host", "ovs", "report"),
-    "status": ("answer", "look", "ovs", "plan_boot", "report", "watch_report"),
+    "status": ("answer", "look", "ovs", "plan_boot", "report", "sync_report", "watch_report"),
     "errors": (),
 }
 AHEAD = {("phases_offline", "phases_online")}
 """Imported for those who come later, while there is time; nothing of it is used."""
 
-DOORS = {"subprocess": {"host/proc.py"}, "ovs": {"ovs/jsonrpc.py"}, "XenAPI": {"xapi/session.py"},
-         "tenacity": {"xapi/session.py"}, "systemd": {"host/systemd.py"}, "syslog": {"host/syslog.py"}}
+DOORS = {"subprocess": {"host/proc.py"}, "ovs": {"ovs/jsonrpc.py"},
+         "XenAPI": {"xapi/session.py"}, "tenacity": {"xapi/session.py"}, "systemd": {"host/systemd.py"},
+         "syslog": {"host/syslog.py"}}
 
 
 def modules() -> Iterator[Path]:

@@ -9,11 +9,15 @@ import logging
 import xmlrpc.client
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NoReturn, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, NoReturn, Optional, Tuple, TypeVar
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused, XapiFailure
 from ovsxen.host.clock import Deadline, stopwatch
-from ovsxen.xapi.transport import CALL_WITHIN_S, REPORT, NotReached, OutOfService, UnixTransport
+from ovsxen.xapi.answers import REPORT
+from ovsxen.xapi.transport import CALL_WITHIN_S, NotReached, OutOfService, UnixTransport
+
+if TYPE_CHECKING:
+    from ovsxen.xapi.selection import Selection
 
 logger = logging.getLogger(__name__)
 
@@ -64,27 +68,48 @@ T = TypeVar("T")
 class Xapi:
     """A session with XAPI. Both ways to ask raise XapiFailure, NoAnswer, Refused, NotPermitted, AdministratorError."""
 
-    def __init__(self, session: Any, failure: Any, deadline: Deadline) -> None:
-        """`session` is a XenAPI.Session, `failure` its XenAPI.Failure."""
+    def __init__(self, session: Any, failure: Any, transport: UnixTransport, *, is_patient: bool) -> None:
+        """`session` is a XenAPI.Session, `failure` its XenAPI.Failure. With patience, what may pass is asked again."""
         self._session = session
         self._failure = failure
-        self._deadline = deadline
+        self._transport = transport
+        self._is_patient = is_patient
 
-    def read_all(self, class_name: str) -> Dict[str, Dict[str, Any]]:
-        """Every record of a class, by its ref."""
-        records = self.call("%s.get_all_records" % class_name)
+    def read_all(self, class_name: str, selection: "Optional[Selection]" = None) -> Dict[str, Dict[str, Any]]:
+        """Every record of a class, by its ref; with a selection, its fields alone."""
+        records = self.call_selected(selection, "%s.get_all_records" % class_name)
         if not isinstance(records, dict):
             raise Refused("XAPI gave %s instead of the records of %s" % (ascii(records)[:80], class_name), REPORT)
         return records
 
     def call(self, method: str, *params: Any) -> Any:
         """What XAPI gives for a method that only reads: it may be asked more than once."""
-        return ask_while_it_may_pass(lambda: self._ask(method, params), self._deadline)
+        return self._insist(lambda: self._ask(method, params))
+
+    def call_selected(self, selection: "Optional[Selection]", method: str, *params: Any) -> Any:
+        """The same of a large answer, of which only some fields may be wanted."""
+        self._transport.selection = selection
+        try:
+            return self.call(method, *params)
+        finally:
+            self._transport.selection = None
+
+    @contextmanager
+    def interrupted_by(self, fd: int, call_within_s: float) -> Iterator[None]:
+        """Until the end of the block each call may take so long, and is given up when the descriptor can be read."""
+        before = self._transport.interrupts, self._transport.call_within_s
+        self._transport.interrupts, self._transport.call_within_s = before[0] + (fd,), call_within_s
+        try:
+            yield
+        finally:
+            self._transport.interrupts, self._transport.call_within_s = before
+
+    def _insist(self, ask: Callable[[], T]) -> T:
+        return ask_while_it_may_pass(ask, self._transport.deadline) if self._is_patient else ask()
 
     def log_in(self) -> None:
         """Get a session of our own: any name does on XAPI's own socket."""
-        ask_while_it_may_pass(
-            lambda: self._ask("login_with_password", ("root", "", API_VERSION, ORIGINATOR)), self._deadline)
+        self._insist(lambda: self._ask("login_with_password", ("root", "", API_VERSION, ORIGINATOR)))
         if not isinstance(self._session.handle, str):
             raise Refused("XAPI gave no ref of a session at login", REPORT)
 
@@ -116,17 +141,19 @@ class Xapi:
 
 
 @contextmanager
-def connect(socket_path: Path, deadline: Deadline, session_ref: str = "",
-            call_within_s: float = CALL_WITHIN_S) -> Iterator[Xapi]:
+def connect(socket_path: Path, deadline: Deadline, session_ref: str = "", call_within_s: float = CALL_WITHIN_S, *,
+            is_patient: bool = True, interrupt_fd: int = -1) -> Iterator[Xapi]:
     """A session with the XAPI at a Unix socket until the end of the block; `deadline` bounds the job.
 
-    With `session_ref` that session is used and not ended. Raises, here and at every question, XapiFailure, NoAnswer,
-    Refused, NotPermitted, AdministratorError.
+    With `session_ref` that session is used and not ended. `is_patient`: what may pass is asked again until the
+    deadline. When `interrupt_fd` can be read, no answer is waited for any more. Raises, here and at every question,
+    XapiFailure, NoAnswer, Refused, NotPermitted, AdministratorError.
     """
     client = import_client()
     transport = UnixTransport(socket_path, deadline, call_within_s)
+    transport.interrupts = (interrupt_fd,) if interrupt_fd >= 0 else ()
     session = client.Session(LOCAL_URL, transport=transport)
-    xapi = Xapi(session, client.Failure, deadline)
+    xapi = Xapi(session, client.Failure, transport, is_patient=is_patient)
     if session_ref:
         session._session = session_ref  # there is no other way in; XAPI's own XenAPIPlugin goes it too
         yield xapi
@@ -136,6 +163,7 @@ def connect(socket_path: Path, deadline: Deadline, session_ref: str = "",
         yield xapi
     finally:
         transport.deadline = Deadline(LOGOUT_WITHIN_S, deadline.clock)  # the job's may have passed
+        transport.interrupts = ()
         xapi.log_out()
 
 

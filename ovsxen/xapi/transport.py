@@ -14,22 +14,21 @@ import select
 import socket
 import xmlrpc.client
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
-from xml.etree.ElementTree import Element, ParseError, XMLParser
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, Refused
 from ovsxen.host.clock import Deadline
+from ovsxen.xapi.answers import REPORT, Values, parse_values
+
+if TYPE_CHECKING:
+    from ovsxen.xapi.selection import Selection
 
 CALL_WITHIN_S = 10.0
 LIMIT_BYTES = 64 << 20
-BLOCK_BYTES = 1 << 18
-LONGEST_NUMBER = 40
+BLOCK_BYTES = 1 << 16
 XML_TYPES = ("text/xml", "application/xml")
 LISTEN = "is the toolstack running? Look with `systemctl status xapi`, and try again"
 AGAIN = "try again; if it stays so, look at /var/log/xensource.log and run `xe-toolstack-restart`"
-REPORT = "look at /var/log/xensource.log; if it stays so, report this with the version of XAPI"
-
-Values = Tuple[Any, ...]
 
 
 class NotReached(NoAnswer):
@@ -40,10 +39,15 @@ class OutOfService(NoAnswer):
     """An error page instead of an answer: XAPI could not even pass the question on, as while the master is away."""
 
 
+class Interrupted(NoAnswer):
+    """Somebody else has something to say, so the answer was not waited for."""
+
+
 class UnixTransport(xmlrpc.client.Transport):
     """For XenAPI.Session(transport=...). Every error that request() raises is one of ovsxen.errors.
 
-    `deadline` bounds the whole job; each call ends with it or after `call_within_s`, whichever is first.
+    `deadline` bounds the whole job; each call ends with it or after `call_within_s`, whichever is first, or when one of
+    the descriptors `interrupts` can be read. `selection` thins an answer out.
     """
 
     def __init__(self, socket_path: Path, deadline: Deadline, call_within_s: float = CALL_WITHIN_S,
@@ -53,32 +57,41 @@ class UnixTransport(xmlrpc.client.Transport):
         self.deadline = deadline
         self.call_within_s = call_within_s
         self.limit_bytes = limit_bytes
+        self.interrupts: Tuple[int, ...] = ()
+        self.selection: "Optional[Selection]" = None
 
     def request(self, host: Any, handler: str, request_body: Any, verbose: bool = False) -> Values:  # noqa: ARG002
-        """Ask once. Raises NotReached, OutOfService, NoAnswer, Refused, NotPermitted, AdministratorError."""
+        """Ask once. Raises NotReached, OutOfService, Interrupted, NoAnswer, Refused, NotPermitted, AdministratorError.
+        """
         within_s = min(self.call_within_s, self.deadline.remaining_s())
         if within_s <= 0:
             raise NoAnswer("there was no time left to ask XAPI", AGAIN)
         deadline = Deadline(within_s, self.deadline.clock)
         with _connect(self.socket_path, deadline) as connection:
-            stream = _Stream(connection, deadline)
+            stream = _Stream(connection, deadline, self.interrupts)
             try:
                 stream.send(_question(handler, request_body))
-                body = _read_answer(stream, self.limit_bytes)
+                blocks = _read_answer(stream, self.limit_bytes)
+                values = _select(blocks, self.selection) if self.selection else parse_values(b"".join(blocks))
             except OSError as error:
                 raise NoAnswer("XAPI broke the connection off (%s)" % error.strerror, AGAIN) from error
-        values = parse_values(body)
         _check_reply(values)
         return values
+
+
+def _select(blocks: Iterator[bytes], selection: "Selection") -> Values:
+    from ovsxen.xapi.selection import select_values  # an update does without
+    return select_values(blocks, selection)
 
 
 class _Stream(io.RawIOBase):
     """A connected socket as a file that never waits past the deadline, be it for the first byte or the last."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: Deadline, interrupts: Tuple[int, ...]) -> None:
         super().__init__()
         self._connection = connection
         self._deadline = deadline
+        self._interrupts = interrupts
 
     def readable(self) -> bool:
         return True
@@ -100,9 +113,14 @@ class _Stream(io.RawIOBase):
     def _wait(self, event: int) -> None:
         poller = select.poll()
         poller.register(self._connection, event)
+        for fd in self._interrupts:
+            poller.register(fd, select.POLLIN)
         left_s = self._deadline.remaining_s()
-        if not left_s or not poller.poll(left_s * 1000):
+        ready = [fd for fd, _ in poller.poll(left_s * 1000)] if left_s else []
+        if not ready:
             raise NoAnswer("XAPI did not answer within %.3g s" % self._deadline.within_s, AGAIN)
+        if self._connection.fileno() not in ready:
+            raise Interrupted("the answer of XAPI was not waited for")
 
 
 def _connect(path: Path, deadline: Deadline) -> socket.socket:
@@ -135,8 +153,10 @@ def _question(handler: str, body: Any) -> bytes:
             b"Content-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % (handler.encode("ascii"), len(content))) + content
 
 
-def _read_answer(stream: _Stream, limit_bytes: int) -> bytes:
-    """The body of a good answer. Raises OSError where the connection breaks, else what UnixTransport.request does."""
+def _read_answer(stream: _Stream, limit_bytes: int) -> Iterator[bytes]:
+    """The body of a good answer, block by block. Raises OSError where the connection breaks, else what
+    UnixTransport.request does.
+    """
     response = http.client.HTTPResponse(stream, method="POST")  # type: ignore[arg-type]
     try:
         response.begin()
@@ -144,7 +164,7 @@ def _read_answer(stream: _Stream, limit_bytes: int) -> bytes:
             raise OutOfService("XAPI gave an error page (HTTP %d %s)" % (
                 response.status, ascii(response.reason)[:80]), AGAIN)
         _check_headers(response, limit_bytes)
-        return _read_body(response, limit_bytes)
+        yield from _read_body(response, limit_bytes)
     except http.client.RemoteDisconnected as error:
         raise NoAnswer("XAPI closed the connection before it answered", AGAIN) from error
     except http.client.IncompleteRead as error:
@@ -163,104 +183,22 @@ def _check_headers(response: http.client.HTTPResponse, limit_bytes: int) -> None
         raise _too_large(limit_bytes)
 
 
-def _read_body(response: http.client.HTTPResponse, limit_bytes: int) -> bytes:
-    blocks, size = [], 0
+def _read_body(response: http.client.HTTPResponse, limit_bytes: int) -> Iterator[bytes]:
+    size = 0
     while True:
         block = response.read(BLOCK_BYTES)
         if not block:
             break
-        blocks.append(block)
         size += len(block)
         if size > limit_bytes:
             raise _too_large(limit_bytes)
+        yield block
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
-    return b"".join(blocks)
 
 
 def _too_large(limit_bytes: int) -> Refused:
     return Refused("XAPI's answer has more than %d bytes" % limit_bytes, REPORT)
-
-
-def parse_values(body: bytes) -> Values:
-    """What a methodResponse holds, just as xmlrpc.client.loads() has it, in half of its time.
-
-    A pool has thousands of records. Raises Refused; for a <fault> too.
-    """
-    if b"<!DOCTYPE" in body:  # nowhere else can these bytes be, but in a comment or a CDATA, and XAPI writes neither
-        raise Refused("XAPI's answer has a document type", REPORT)
-    try:
-        if b"\0" in body:  # the parser takes UTF-16 by its first two bytes, and there a document type looks different
-            raise ValueError("not UTF-8")
-        parser = XMLParser(encoding="utf-8")
-        parser.feed(body)
-        root = parser.close()
-        if root.tag != "methodResponse" or len(root) != 1:
-            raise ValueError("no methodResponse")
-        if root[0].tag == "fault":
-            raise Refused("XAPI answered with a fault (%s)" % ascii(_value(root[0][0]))[:200], REPORT)
-        return tuple(_value(_child(param, "value")) for param in _tagged(root[0], "params"))
-    except (ParseError, ValueError, TypeError, LookupError, RecursionError) as error:
-        raise Refused("XAPI's answer is not XML-RPC (%s)" % str(error)[:200], REPORT) from error
-
-
-def _value(value: Element) -> Any:
-    """What a <value> holds; a text where it names no type."""
-    if not len(value):
-        return value.text or ""
-    typed, = value
-    if typed.tag == "struct":
-        return dict(map(_member, typed))
-    if typed.tag == "array":
-        return [_value(_tagged(one, "value")) for one in _child(typed, "data")]
-    return SCALARS[typed.tag](_text(typed))
-
-
-def _member(member: Element) -> Tuple[str, Any]:
-    """The name and the value of a field. There are 40,000 in 1,000 PIFs, so this calls nothing for a bare text."""
-    name, value = member
-    if name.tag != "name" or value.tag != "value" or len(name):
-        raise ValueError("a %s and a %s in a struct" % (name.tag, value.tag))
-    return name.text or "", _value(value) if len(value) else value.text or ""
-
-
-def _child(element: Element, tag: str) -> Element:
-    """The only child, which must be of this tag."""
-    only, = element
-    return _tagged(only, tag)
-
-
-def _tagged(element: Element, tag: str) -> Element:
-    if element.tag != tag:
-        raise ValueError("a %s where a %s is expected" % (element.tag, tag))
-    return element
-
-
-def _text(element: Element) -> str:
-    if len(element):
-        raise ValueError("elements in a %s" % element.tag)
-    return element.text or ""
-
-
-def _number(text: str) -> int:
-    if len(text) > LONGEST_NUMBER:  # a million digits would take int() a minute
-        raise ValueError("a number of %d digits" % len(text))
-    return int(text)
-
-
-def _flag(text: str) -> bool:
-    return {"0": False, "1": True}[text]
-
-
-def _nothing(text: str) -> None:
-    if text:
-        raise ValueError("a nil that is something")
-
-
-SCALARS: Dict[str, Callable[[str], Any]] = {
-    "string": str, "boolean": _flag, "int": _number, "i4": _number, "i8": _number, "double": float,
-    "dateTime.iso8601": xmlrpc.client.DateTime, "nil": _nothing,
-}
 
 
 def _check_reply(values: Values) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ovsxen.errors import AdministratorError, NoAnswer, OvsxenError, Refused
 from ovsxen.host.clock import Deadline
-from ovsxen.xapi.transport import NotReached, OutOfService, UnixTransport, parse_values
+from ovsxen.xapi.answers import parse_values
+from ovsxen.xapi.transport import NotReached, OutOfService, UnixTransport
 from tests.conftest import UNPRIVILEGED
 from tests.xapi.conftest import MakeWire
 from tests.xapi.wire import (
