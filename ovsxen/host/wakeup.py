@@ -30,16 +30,40 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Bell:
+    """A pipe that somebody rings, in whichever thread, and that one waits for by its `fd`."""
+
+    def __init__(self) -> None:
+        self.fd, self.writer = os.pipe()
+        for fd in (self.fd, self.writer):
+            os.set_blocking(fd, False)
+
+    def ring(self) -> None:
+        try:
+            os.write(self.writer, b".")
+        except BlockingIOError:
+            pass  # it rings already
+
+    def silence(self) -> None:
+        """Until it is rung again."""
+        try:
+            while os.read(self.fd, 512):
+                pass
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self.writer)
+
+
 class Wakeup:
     """Takes SIGHUP, SIGINT and SIGTERM from its making to its close, and waits for them and for descriptors."""
 
     def __init__(self) -> None:
         self._came: List[int] = []
-        self._reader, writer = os.pipe()
-        self._writer = writer
-        for fd in (self._reader, writer):
-            os.set_blocking(fd, False)
-        self._wakeup_before = signal.set_wakeup_fd(writer)
+        self._bell = Bell()
+        self._wakeup_before = signal.set_wakeup_fd(self._bell.writer)
         self._before = [(number, signal.signal(number, lambda came, _: self._came.append(came)))
                         for number in INTERRUPTIONS]
         signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTIONS)  # those that were kept, too
@@ -51,8 +75,7 @@ class Wakeup:
         for number, handler in self._before:
             signal.signal(number, handler)
         signal.set_wakeup_fd(self._wakeup_before)
-        os.close(self._reader)
-        os.close(self._writer)
+        self._bell.close()
 
     def hold_back(self) -> None:
         """Leave what comes from now on to the program that follows in this process, so that it is ended by none."""
@@ -62,13 +85,21 @@ class Wakeup:
         """The signals that have come so far."""
         return frozenset(self._came)
 
+    @property
+    def fd(self) -> int:
+        """Can be read once a signal has come, until take() or wait()."""
+        return self._bell.fd
+
+    def take(self) -> FrozenSet[int]:
+        """The signals that have come since it was last called."""
+        self._bell.silence()
+        came, self._came = self._came, []  # in this order: what comes meanwhile is in one of the two
+        return frozenset(came)
+
     def wait(self, fds: Iterable[int], within_s: float) -> None:
         """Until a signal comes, a descriptor can be read, or the time is over."""
         poller = select.poll()
-        for fd in (self._reader,) + tuple(fds):
+        for fd in (self._bell.fd,) + tuple(fds):
             poller.register(fd, select.POLLIN)
         poller.poll(within_s * 1000)
-        try:
-            os.read(self._reader, 512)
-        except BlockingIOError:
-            pass
+        self._bell.silence()

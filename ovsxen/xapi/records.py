@@ -1,4 +1,4 @@
-"""XAPI's nouns as values: pool, network, PIF, Bond, VLAN, tunnel, SDN_controller.
+"""XAPI's nouns as values: pool, network, PIF, Bond, VLAN, tunnel, SDN_controller, VIF, VM.
 
 Records come from one get_all_records for a class, and are read strictly: one that lacks a field, or has another type in
 it, is an error that names it, never a guess. XAPI's integers arrive as text; older ones were typed, so both are taken.
@@ -6,7 +6,8 @@ Refs are opaque; one that points at nothing is NULL_REF. Every tuple is in the o
 """
 
 import re
-from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple, TypeVar
 
 from ovsxen.errors import Refused, XapiFailure
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 NULL_REF = "OpaqueRef:NULL"
 NO_VLAN = -1
+OWNERS_KEYS = ("nicira-iface-id", "nicira-vm-id", "neutron-port-uuid")
+NO_KEYS: Mapping[str, str] = MappingProxyType({})
 CLASS_UNKNOWN = "MESSAGE_METHOD_UNKNOWN"
 INTEGER = re.compile(r"-?[0-9]{1,19}")
 FLAGS: Dict[Any, bool] = {True: True, False: False, "true": True, "1": True, "false": False, "0": False}
@@ -121,6 +124,25 @@ class Devices(NamedTuple):
     bonds: Tuple[Bond, ...]
     vlans: Tuple[Vlan, ...]
     tunnels: Tuple[Tunnel, ...]
+
+
+class Owner(NamedTuple):
+    """A VIF or a VM, as far as ids of interfaces follow from it: of its other_config the keys in OWNERS_KEYS."""
+
+    uuid: str
+    other_config: Mapping[str, str]
+
+
+class Known(NamedTuple):
+    """What XAPI has of all that a sync is about. VIFs and VMs by their uuids; `sdn_controllers` is None where this XAPI
+    does not know the class.
+    """
+
+    pools: Tuple[Pool, ...]
+    networks: Tuple[Network, ...]
+    sdn_controllers: Optional[Tuple[SdnController, ...]]
+    vifs: Mapping[str, Owner]
+    vms: Mapping[str, Owner]
 
 
 class _Record(NamedTuple):
@@ -250,17 +272,38 @@ def parse_tunnels(records: Records) -> Tuple[Tunnel, ...]:
 
 
 def parse_sdn_controllers(records: Records) -> Tuple[SdnController, ...]:
-    return _parse("SDN_controller", records, lambda record: SdnController(
-        record.ref, record.text("uuid"), record.text("protocol"), record.text("address"), record.number("port")))
+    return _parse("SDN_controller", records, _sdn_controller)
+
+
+def parse_record(class_name: str, ref: str, fields: Any) -> Any:
+    """One record of a class in FOLLOWED, which may have its FOLLOWED fields alone. Raises Refused."""
+    if not isinstance(fields, Mapping):
+        raise _no_record(class_name, ref, fields)
+    return NOUNS[class_name](_Record(class_name, ref, fields))
 
 
 def _parse(class_name: str, records: Records, noun: Callable[[_Record], T]) -> Tuple[T, ...]:
     for ref, fields in records.items():
         if not isinstance(fields, Mapping):
-            raise Refused("XAPI's record %s of class %s is %s, and not a record" % (
-                ascii(ref), class_name, ascii(fields)[:80]), REMEDY)
+            raise _no_record(class_name, ref, fields)
     read = (_Record(class_name, ref, fields) for ref, fields in records.items())
     return tuple(noun(record) for record in sorted(read, key=lambda record: (record.text("uuid"), record.ref)))
+
+
+def _no_record(class_name: str, ref: str, fields: Any) -> Refused:
+    return Refused("XAPI's record %s of class %s is %s, and not a record" % (
+        ascii(ref), class_name, ascii(fields)[:80]), REMEDY)
+
+
+def _owner(record: _Record) -> Owner:
+    """A pool has thousands of them, most of them without any of these keys."""
+    kept = {key: value for key, value in record.map("other_config").items() if key in OWNERS_KEYS}
+    return Owner(record.text("uuid"), kept or NO_KEYS)
+
+
+def _sdn_controller(record: _Record) -> SdnController:
+    return SdnController(record.ref, record.text("uuid"), record.text("protocol"), record.text("address"),
+                         record.number("port"))
 
 
 def _pool(record: _Record) -> Pool:
@@ -313,3 +356,16 @@ def _pif(record: _Record) -> Pif:
         ipv6_configuration_mode=record.text("ipv6_configuration_mode"),
         other_config=record.map("other_config"),
     )
+
+
+NOUNS: Dict[str, Callable[[_Record], Any]] = {
+    "pool": _pool, "SDN_controller": _sdn_controller, "network": _network, "VIF": _owner, "VM": _owner}
+
+FOLLOWED: Dict[str, FrozenSet[str]] = {
+    "pool": frozenset(("uuid", "master", "other_config", "vswitch_controller")),
+    "SDN_controller": frozenset(("uuid", "protocol", "address", "port")),
+    "network": frozenset(("uuid", "bridge", "MTU", "name_label", "other_config", "PIFs")),
+    "VIF": frozenset(("uuid", "other_config")),
+    "VM": frozenset(("uuid", "other_config")),
+}
+"""The classes that a sync follows, and the fields that it needs of them."""
