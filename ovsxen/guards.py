@@ -15,9 +15,10 @@ from ovsxen.ovs.daemons import VSWITCHD
 from ovsxen.ovs.flows import FlowRefused
 from ovsxen.ovs.guard import Guard
 from ovsxen.ovs.jsonrpc import Connection
+from ovsxen.ovs.labels import SECURE
 from ovsxen.ovs.tables import Change, Configuration, Snapshot
 from ovsxen.plan import Plan, Wanted
-from ovsxen.plan_reset import SECURE, plan_put_back
+from ovsxen.plan_reset import plan_put_back
 from ovsxen.sequence import refused_by_system
 from ovsxen.xapi.session import Xapi
 

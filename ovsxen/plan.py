@@ -7,6 +7,7 @@ have a form which ovsxen does not know. What disagrees within XAPI's own wishes 
 from typing import Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError
+from ovsxen.ovs.labels import SECURE
 from ovsxen.ovs.tables import (
     KEPT_KEY,
     ROOT,
@@ -22,17 +23,22 @@ from ovsxen.ovs.tables import (
     differences,
 )
 from ovsxen.ovs.targets import DEFAULT_PORT, Target, canonical_address, parse_target
-from ovsxen.plan_reset import SECURE, emptied_bridge, resettable_changes
+from ovsxen.plan_reset import emptied_bridge, resettable_changes
+from ovsxen.wishes import (
+    DISABLE_IN_BAND,
+    FAIL_MODE,
+    FAIL_MODES,
+    IN_BAND_KEY,
+    IN_BAND_VALUES,
+    NETWORK_UUIDS_KEY,
+    Wish,
+    fail_mode_of,
+    networks_by_bridge,
+    wish_for,
+)
 from ovsxen.xapi.records import Network, Pool, SdnController
 
 ON_CHANGE = "on-change"
-FAIL_MODE = "vswitch-controller-fail-mode"
-DISABLE_IN_BAND = "vswitch-disable-in-band"
-STANDALONE = "standalone"
-FAIL_MODES = (SECURE, STANDALONE)
-IN_BAND_VALUES = ("true", "false")
-IN_BAND_KEY = "disable-in-band"
-NETWORK_UUIDS_KEY = "xs-network-uuids"
 NEW_MANAGER, NEW_SSL = "@manager", "@ssl"
 
 CONTROLLER_SET = "Successfully set controller to %s.  "
@@ -56,13 +62,6 @@ class Wanted(NamedTuple):
     pool_fail_mode: str
     networks: Tuple[Network, ...]
     network_uuids: Mapping[str, Tuple[str, ...]]
-
-
-class Wish(NamedTuple):
-    """How one real bridge shall be. `disable_in_band` is None where the key shall not be there."""
-
-    fail_mode: str
-    disable_in_band: Optional[str]
 
 
 class Plan(NamedTuple):
@@ -125,40 +124,9 @@ def _is_xapis(manager: Manager) -> bool:
 
 # How each bridge shall be
 
-def wish_for(bridge: Bridge, networks: Collection[Network], pool_fail_mode: str) -> Optional[Wish]:
-    """The network on the bridge itself decides, not those of its VLANs; None where XAPI has no such network.
-
-    Its fail mode is the network's, else the pool's, else standalone; in-band control is the network's alone. Two
-    networks on one bridge that disagree leave both as they are.
-    """
-    wishes = {Wish(_fail_mode_of(network, pool_fail_mode), _in_band_of(network, bridge)) for network in networks}
-    if len(wishes) > 1:
-        return Wish(bridge.fail_mode, bridge.other_config.get(IN_BAND_KEY))
-    return wishes.pop() if wishes else None
-
-
-def _fail_mode_of(network: Network, pool_fail_mode: str) -> str:
-    """A value that means nothing does not count."""
-    return next((mode for mode in (network.other_config.get(FAIL_MODE), pool_fail_mode) if mode in FAIL_MODES),
-                STANDALONE)
-
-
-def _in_band_of(network: Network, bridge: Bridge) -> Optional[str]:
-    """A value that means nothing changes nothing."""
-    own = network.other_config.get(DISABLE_IN_BAND, "")
-    return own or None if own in IN_BAND_VALUES + ("",) else bridge.other_config.get(IN_BAND_KEY)
-
-
-def _networks_by_bridge(networks: Collection[Network]) -> Dict[str, List[Network]]:
-    found: Dict[str, List[Network]] = {}
-    for network in networks:
-        found.setdefault(network.bridge, []).append(network)
-    return found
-
-
 def wishes_for(wanted: Wanted, switch: Configuration) -> Dict[str, Wish]:
     """The wish for each bridge that XAPI knows, by its name."""
-    networks = _networks_by_bridge(wanted.networks)
+    networks = networks_by_bridge(wanted.networks)
     wishes = ((bridge.name, wish_for(bridge, networks.get(bridge.name, ()), wanted.pool_fail_mode))
               for bridge in switch.bridges)
     return {name: wish for name, wish in wishes if wish is not None}
@@ -273,7 +241,7 @@ def notes_on(wanted: Wanted, switch: Configuration, wishes: Mapping[str, Wish], 
     """What has no effect, what disagrees, and what was left alone, each with what to do about it."""
     if wanted.pool_fail_mode not in FAIL_MODES + ("",):
         yield _nonsense(wanted.pool_fail_mode, FAIL_MODE, "the pool", FAIL_MODES)
-    for bridge, networks in _networks_by_bridge(wanted.networks).items():
+    for bridge, networks in networks_by_bridge(wanted.networks).items():
         if bridge in wishes:
             yield from _notes_on_networks(bridge, networks, wanted.pool_fail_mode)
     yield from _notes_on_vlans(wanted, switch, wishes)
@@ -297,7 +265,7 @@ def _notes_on_networks(bridge: str, networks: List[Network], pool_fail_mode: str
             own = network.other_config.get(key, "")
             if own not in values + ("",):
                 yield _nonsense(own, key, bridge, values)
-    asked = {(_fail_mode_of(network, pool_fail_mode), network.other_config.get(DISABLE_IN_BAND, ""))
+    asked = {(fail_mode_of(network, pool_fail_mode), network.other_config.get(DISABLE_IN_BAND, ""))
              for network in networks}
     if len(asked) > 1:
         yield "several networks claim bridge %s and disagree, so its fail mode and in-band control stay as they are: " \

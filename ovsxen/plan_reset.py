@@ -8,6 +8,7 @@ reads (3.1, tried).
 
 from typing import Any, Callable, Collection, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from ovsxen.ovs.labels import SECURE
 from ovsxen.ovs.tables import (
     KEPT_KEY,
     ROOT,
@@ -27,7 +28,6 @@ from ovsxen.ovs.tables import (
 )
 
 HWADDR = "hwaddr"
-SECURE = "secure"
 
 
 class Undo(NamedTuple):

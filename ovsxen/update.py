@@ -20,8 +20,9 @@ from ovsxen.ovs.guard import Guard
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.ovs.tables import Configuration, Resettable, Snapshot
 from ovsxen.ovs.targets import DEFAULT_PORT, Target
-from ovsxen.plan import FAIL_MODE, NO_CHANGE, ON_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
+from ovsxen.plan import NO_CHANGE, ON_CHANGE, Plan, Wanted, must_reset, plan, wanted_manager
 from ovsxen.sequence import Host, explain, refused_by_system, take_update_turn
+from ovsxen.wishes import FAIL_MODE
 from ovsxen.xapi import records
 from ovsxen.xapi.session import Xapi, connect
 

@@ -48,6 +48,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "update": ("answer", "errors", "gate", "guards", "host", "job", "ovs", "plan", "secure", "sequence", "trust",
                "wishes", "xapi"),
     "plugin": ("answer", "emergency", "errors", "host", "look", "sequence", "status", "update", "xapi"),
+    "wishes": ("ovs", "xapi"),
     "report": ("host",),
     "sequence": ("errors", "host", "ovs", "report"),
     "status": ("answer", "look", "ovs", "plan_boot", "report", "sync_report", "watch_report"),

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ovsxen.errors import AdministratorError
+from ovsxen.ovs.labels import SECURE, STANDALONE
 from ovsxen.ovs.tables import (
     KEPT_KEY,
     ROOT,
@@ -30,15 +31,10 @@ from ovsxen.ovs.targets import Target, parse_target
 from ovsxen.plan import (
     CONTROLLER_REMOVED,
     CONTROLLER_SET,
-    DISABLE_IN_BAND,
-    FAIL_MODE,
     FAIL_MODE_UPDATED,
-    IN_BAND_KEY,
     IN_BAND_UPDATED,
-    NETWORK_UUIDS_KEY,
     NEW_MANAGER,
     NEW_SSL,
-    STANDALONE,
     UUIDS_UPDATED,
     Plan,
     Wanted,
@@ -46,10 +42,9 @@ from ovsxen.plan import (
     must_reset,
     plan,
     wanted_manager,
-    wish_for,
     with_wish,
 )
-from ovsxen.plan_reset import SECURE
+from ovsxen.wishes import DISABLE_IN_BAND, FAIL_MODE, IN_BAND_KEY, NETWORK_UUIDS_KEY, wish_for
 from ovsxen.xapi.records import Network, Pool, SdnController
 
 T = TypeVar("T")
