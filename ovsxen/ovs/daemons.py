@@ -20,6 +20,8 @@ from ovsxen.host.paths import Paths
 
 OVSDB_SERVER = "ovsdb-server"
 VSWITCHD = "ovs-vswitchd"
+XAPI_SYNC = "ovs-xapi-sync"
+"""The name under which `ovsxen sync` is found, as its predecessor was: `ovs-appctl -t ovs-xapi-sync`."""
 
 MANAGERS_REMOTE = "db:Open_vSwitch,Open_vSwitch,manager_options"
 EXIT_PATIENCE_S = (0.1, 0.25, 0.65, 1)
