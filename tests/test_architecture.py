@@ -48,6 +48,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "update": ("answer", "errors", "gate", "guards", "host", "job", "ovs", "plan", "secure", "sequence", "trust",
                "wishes", "xapi"),
     "plugin": ("answer", "emergency", "errors", "host", "look", "sequence", "status", "update", "xapi"),
+    "plan_sync": ("ovs", "wishes", "xapi"),
     "wishes": ("ovs", "xapi"),
     "report": ("host",),
     "sequence": ("errors", "host", "ovs", "report"),

@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     dbcache: str = "auto"
     firewall: str = "auto"
     vswitch_controller_port: int = 6640
+    neutron_port_uuid: str = "no"
     problems: Tuple[str, ...] = ()
 
     def writes_dbcache(self, *, networkd_db_exists: bool) -> bool:
@@ -141,6 +142,7 @@ SYSCONFIG: Dict[str, Choice] = {
     "DBCACHE": Choice("dbcache", _one_of("auto", "always", "never", "exec")),
     "FIREWALL": Choice("firewall", _one_of("auto", "firewall-port", "firewalld", "none")),
     "VSWITCH_CONTROLLER_PORT": Choice("vswitch_controller_port", _port),
+    "NEUTRON_PORT_UUID": Choice("neutron_port_uuid", _one_of("no", "publish", "iface-id")),
 }
 
 OVS_CTL_OPTIONS: Dict[str, Choice] = {
