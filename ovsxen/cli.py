@@ -18,6 +18,7 @@ from ovsxen.sequence import Host, Warn, explain
 
 if TYPE_CHECKING:
     from ovsxen.answer import Answer
+    from ovsxen.log import Log
 
 SEQUENCE_SCHEMA = 1
 ANSWER_SCHEMA = 1
@@ -29,6 +30,8 @@ LINE_CHARACTERS = 1000
 OLD_SPELLINGS = {"--save-flows=yes": "--save-flows"}
 """What the old init script took."""
 
+OPTIONS = ("directory", "json", "dry_run", "detach", "flush", "stop", "undo", "save_flows", "ha", "stale_bridges",
+           "command")
 NAMES = {"directory": "directory", "command": "command after --"}
 
 
@@ -94,7 +97,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("directory", nargs="?", metavar="DIR", help="where sandbox makes its host")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and why; change nothing")
-    parser.add_argument("--detach", action="store_true", help="go on in the background; return when the switch is up")
+    parser.add_argument("--detach", action="store_true",
+                        help="go on in the background; return when the switch is up (sync: when it answers)")
+    parser.add_argument("--flush", action="store_true", help="have the sync that runs ask XAPI for everything anew")
+    parser.add_argument("--stop", action="store_true", help="end the sync that runs, and wait for its end")
     parser.add_argument("--undo", action="store_true", help="bring back what the last reset cleared")
     parser.add_argument("--save-flows", action="store_true", help="keep flows, groups and meters over a restart")
     parser.add_argument("--ha", choices=("restart",),
@@ -106,9 +112,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
     takes = VERBS[options.verb].takes
-    for name in ("directory", "json", "dry_run", "detach", "undo", "save_flows", "ha", "stale_bridges", "command"):
+    for name in OPTIONS:
         if getattr(options, name) not in (None, False, []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
+    if options.verb == "sync" and options.detach + options.flush + options.stop > 1:
+        return "sync takes one of --detach, --flush and --stop"
     return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
 
 
@@ -186,19 +194,41 @@ def run_daemon(options: argparse.Namespace) -> int:
     """Boot the switch, then watch and mend it, until it is stopped."""
     from ovsxen import supervise
     from ovsxen.host import detach, systemd
-    from ovsxen.news import Log
     detach.open_standard_streams()
     host = find_host(options)
+    ended = supervise.supervise(host, systemd.open_notifier(), _daemon_log(), in_background=options.detach)
+    if ended.anew:
+        detach.run_anew(host.paths.root)
+    return ended.code
+
+
+def run_sync(options: argparse.Namespace) -> int:
+    """Keep the external_ids that controllers look for, until it is stopped; or speak to the sync that does."""
+    # Three libraries below import ssl where there is one. All sockets of a sync are Unix sockets, and this is 4 MiB.
+    sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
+    from ovsxen import sync
+    from ovsxen.host import detach, systemd
+    host = find_host(options)
+    if options.stop:
+        sync.stop(host)
+        return EXIT_OK
+    if options.flush:
+        if not sync.flush(host, host.settings.answer_timeout_s):
+            _print("no ovs-xapi-sync runs", sys.stdout)
+        return EXIT_OK
+    detach.open_standard_streams()
+    return sync.sync(host, systemd.open_notifier(), _daemon_log(), in_background=options.detach)
+
+
+def _daemon_log() -> "Log":
+    """To stdout and stderr, as far as they are taken."""
+    from ovsxen.log import Log
 
     def say(text: str) -> None:
         _print_if_taken(text, sys.stdout)
 
-    log = Log(lambda phase: say(phase.as_text()), say,
-              lambda text: _print_if_taken("ovsxen: warning: %s" % text, sys.stderr))
-    ended = supervise.supervise(host, systemd.open_notifier(), log, in_background=options.detach)
-    if ended.anew:
-        detach.run_anew(host.paths.root)
-    return ended.code
+    return Log(lambda phase: say(phase.as_text()), say,
+               lambda text: _print_if_taken("ovsxen: warning: %s" % text, sys.stderr))
 
 
 def _print_if_taken(text: str, stream: Any) -> None:
@@ -245,7 +275,10 @@ def show_status(options: argparse.Namespace) -> int:
 
 def run_update(options: argparse.Namespace) -> int:
     """Make the switch agree with XAPI."""
+    import signal
+
     from ovsxen.update import update
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C: its session with XAPI is ended
     return _print_answer(options, lambda: update(find_host(options), dry_run=options.dry_run))
 
 
@@ -312,6 +345,8 @@ VERBS: Dict[str, Verb] = {
                    ("json",), run_sequence),
     "force-reload": Verb("the same as reload", ("json",), run_sequence),
     "update": Verb("make the switch agree with XAPI, as its plugin does", ("json", "dry_run"), run_update),
+    "sync": Verb("keep the external_ids that controllers look for, from XAPI, and update the switch when XAPI's "
+                 "wishes change", ("detach", "flush", "stop"), run_sync),
     "emergency-reset": Verb("clear what a controller set up, as ovs-vsctl emer-reset does; --undo brings it back",
                             ("json", "undo"), run_emergency_reset),
     "status": Verb("one verdict over the whole host", ("json",), show_status),

@@ -9,9 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
-from ovsxen import gate
+from ovsxen import gate, sync_report
 from ovsxen.answer import UpdateReport, read_update_report
-from ovsxen.errors import AdministratorError, NotPermitted, OvsxenError
+from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, OvsxenError, Refused
 from ovsxen.host import detach, identity, inventory, kmod, process
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.inventory import NetworkConf
@@ -19,12 +19,13 @@ from ovsxen.host.kmod import KernelModules
 from ovsxen.host.paths import Paths
 from ovsxen.host.process import Process
 from ovsxen.ovs import confdb, daemons, dblog, dbtool, flows_file, generations, ovsdb
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, Daemon, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC, Daemon, State
 from ovsxen.ovs.dblog import Kind, Log
 from ovsxen.ovs.generations import Recovery
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
+from ovsxen.sync_report import SyncReport
 from ovsxen.watch_report import WatchReport, read_watch_report
 
 ROOM_BYTES = 4096
@@ -90,6 +91,13 @@ class Watch(NamedTuple):
     has_room: bool = True
 
 
+class SeenSync(NamedTuple):
+    """The sync of this host, and what it says of itself; None where it does not say it, or is none of ovsxen's."""
+
+    daemon: SeenDaemon
+    report: Optional[SyncReport] = None
+
+
 class Seen(NamedTuple):
     """Everything that a look at the host gives. `disabled` is network.conf where it does not ask for the switch.
     `lost_flows`: the bridges whose flows a restart kept, and which are without them since.
@@ -112,6 +120,7 @@ class Seen(NamedTuple):
     worker: Optional[Process]
     recoveries: Tuple[Tuple[Path, Recovery], ...]
     watch: Watch
+    sync: SeenSync
     disk_is_full: bool
     interfaces_kept: bool
     lost_flows: Tuple[str, ...]
@@ -139,8 +148,8 @@ def look(host: Host) -> Seen:
         update=read_update_report(paths.update_report), update_under_way=process.is_locked(paths.update_turn),
         start_under_way=process.is_locked(paths.turn), worker=process.find_flock_holder(paths.turn),
         recoveries=generations.read_recoveries(conf_db),
-        watch=_look_at_watch(paths, boot_id), disk_is_full=_is_full(conf_db.parent),
-        interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
+        watch=_look_at_watch(paths, boot_id), sync=_look_at_sync(paths, within_s),
+        disk_is_full=_is_full(conf_db.parent), interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
         ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
@@ -159,6 +168,19 @@ def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:
         return SeenDaemon(daemon, Health.HUNG, why_hung=error.problem)
     return SeenDaemon(daemon, Health.RUNNING, version=daemons.version_in(name, said),
                       pidfile_problem=str(daemons.find_pidfile_problem(paths, daemon) or ""))
+
+
+def _look_at_sync(paths: Paths, within_s: float) -> SeenSync:
+    daemon = look_at_daemon(paths, XAPI_SYNC, within_s)
+    if daemon.health is not Health.RUNNING:
+        return SeenSync(daemon)
+    try:
+        said = daemons.ask(paths, daemon.daemon, sync_report.COMMAND, (), within_s)
+        return SeenSync(daemon, sync_report.parse_report(said))
+    except Refused:  # another program of this name, or another version of this one
+        return SeenSync(daemon)
+    except NoAnswer as error:
+        return SeenSync(daemon._replace(health=Health.HUNG, why_hung=error.problem))
 
 
 def _look_at_watch(paths: Paths, boot_id: str) -> Watch:

@@ -4,12 +4,13 @@ Telling never fails and never keeps the switch waiting.
 """
 
 import os
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
 
 from ovsxen.host import process, systemd
 from ovsxen.host.clock import MACHINE_CLOCK, Clock, wall_clock_text
 from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import Notifier
+from ovsxen.log import Log
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import refused_by_system
 from ovsxen.watch_report import (
@@ -25,22 +26,6 @@ from ovsxen.watch_report import (
 )
 
 WELL = "watching the switch"
-
-
-class Log(NamedTuple):
-    """Where lines go: the journal, a terminal, or syslog."""
-
-    phase: Callable[[Phase], None]
-    say: Callable[[str], None]
-    warn: Callable[[str], None]
-
-
-def log_to_syslog() -> Log:
-    """For a daemon in the background."""
-    from ovsxen.host.syslog import open_syslog  # systemd's own has the journal
-
-    to = open_syslog("ovsxen")
-    return Log(lambda phase: to.say(phase.as_text()), to.say, to.warn)
 
 
 class News:

@@ -6,6 +6,7 @@ docs/status.md is the contract of the JSON form.
 from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
+from ovsxen import sync_report
 from ovsxen.answer import UNFINISHED
 from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.daemons import OVSDB_SERVER
@@ -47,7 +48,7 @@ def judge(seen: Seen) -> Status:
     """Make the verdict."""
     problems = tuple(_daemon_problems(seen) + _switch_problems(seen) + _module_problems(seen)
                      + _database_problems(seen) + _boot_problems(seen) + _watch_problems(seen)
-                     + _unfinished_problems(seen) + _update_problems(seen))
+                     + _unfinished_problems(seen) + _update_problems(seen) + _sync_problems(seen))
     verdict = decide(seen.disabled is not None, seen.server.health, seen.vswitchd.health, bool(problems))
     return Status(verdict, problems, seen)
 
@@ -216,10 +217,31 @@ def _update_problems(seen: Seen) -> List[str]:
                        "update`" % (seen.update.when, seen.update.error)]
 
 
+def _sync_problems(seen: Seen) -> List[str]:
+    """One that was killed shows by its pidfile; one that never was, or was stopped, is the administrator's choice."""
+    daemon, report = seen.sync.daemon, seen.sync.report
+    if seen.disabled is not None:
+        return []
+    if daemon.health is Health.DEAD:
+        return ["%s died, so controllers do not see ids of new interfaces: run %s" % (
+            daemon.daemon.name, sync_report.START)]
+    if daemon.health is Health.HUNG and daemon.daemon.process is not None and daemon.daemon.process.is_halted:
+        return ["%s does not keep external_ids: %s" % (daemon.daemon.label, daemon.daemon.process.remedy)]
+    if daemon.health is Health.HUNG:
+        return ["%s: run `ovsxen sync --stop`, then %s" % (daemon.why_hung, sync_report.START)]
+    if daemon.health is Health.STOPPED:
+        return []
+    if report is None:
+        return ["%s is another program than the installed ovsxen, or of another version: `ovsxen sync --stop` ends it; "
+                "then run %s" % (daemon.daemon.label, sync_report.START)]
+    return list(report.problems)
+
+
 def warnings_of(status: Status) -> Tuple[str, ...]:
     """What has no effect on the verdict, each once."""
     seen = status.seen
-    said = seen.warnings + (seen.report.warnings if seen.report else ()) + (
+    sync = seen.sync.report
+    said = seen.warnings + (sync.warnings if sync else ()) + (seen.report.warnings if seen.report else ()) + (
         tuple(note for note in seen.update.answer.notes if note not in seen.update.problems) if seen.update else ())
     return tuple(dict.fromkeys(said))
 
@@ -257,6 +279,21 @@ def _watch_as_json(seen: Seen) -> Optional[Dict[str, Any]]:
     return dict(seen.watch.report.as_json(), alive=seen.watch.process is not None, stale=seen.watch.is_stale)
 
 
+def _describe_sync(seen: Seen) -> str:
+    report = seen.sync.report
+    if report is None:
+        return "nobody" if seen.sync.daemon.pid is None else "pid %d, %s" % (
+            seen.sync.daemon.pid, seen.sync.daemon.health.value)
+    return "pid %d, %s since %s" % (seen.sync.daemon.pid or 0, report.xapi, report.since)
+
+
+def _sync_as_json(seen: Seen) -> Optional[Dict[str, Any]]:
+    daemon, report = seen.sync.daemon, seen.sync.report
+    if daemon.health is Health.STOPPED:
+        return None
+    return {"state": daemon.health.value, "pid": daemon.pid, "report": report.as_json() if report else None}
+
+
 def as_json(status: Status) -> Dict[str, Any]:
     """The members that docs/status.md documents."""
     seen, switch = status.seen, status.seen.switch.switch
@@ -268,7 +305,7 @@ def as_json(status: Status) -> Dict[str, Any]:
             "link": seen.switch.link.value, "bridges": len(switch.bridges) if switch else None,
             "managers": list(switch.managers) if switch else [], "boot_id": seen.boot_id,
             "boot": seen.report.as_json() if seen.report else None,
-            "watch": _watch_as_json(seen),
+            "watch": _watch_as_json(seen), "sync": _sync_as_json(seen),
             "update": seen.update.as_json() if seen.update else None,
             "problems": list(status.problems), "warnings": list(warnings_of(status))}
 
@@ -292,6 +329,7 @@ def as_text(status: Status) -> str:
              ("bridges", str(len(switch.bridges)) if switch else "unknown"),
              ("managers", (", ".join(switch.managers) or "none") if switch else "unknown")]
     rows.append(("watched by", _describe_watch(seen)))
+    rows.append(("ids kept by", _describe_sync(seen)))
     if seen.report:
         rows.append(("boot", "%d phases in %.0f ms, %d bridge(s) purged%s" % (
             len(seen.report.phases), sum(phase.ms for phase in seen.report.phases), len(seen.report.purged),

@@ -16,7 +16,8 @@ from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.host.detach import Pidfile
 from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
-from ovsxen.news import WELL, Log, News, log_to_syslog
+from ovsxen.log import Log, log_to_syslog
+from ovsxen.news import WELL, News
 from ovsxen.observe import TICK_S, Observer
 from ovsxen.ovs import daemons, dbtool
 from ovsxen.ovs.daemons import VSWITCHD, State

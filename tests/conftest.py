@@ -16,7 +16,7 @@ from ovsxen.host import detach, proc, process
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.ovs import daemons
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
 from ovsxen.sandbox import contents, sandbox
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
@@ -120,12 +120,24 @@ class SandboxHost:
         return detach.find_holder(self.paths.daemon_pidfile)
 
     def kill_daemons(self) -> None:
+        self.kill_sync()
         watching = self.watcher()
         if watching and process.send_signal(watching, signal.SIGKILL):  # first: it would start them again
             assert Deadline(10).wait_until(lambda: process.has_ended(watching))
         for name in (VSWITCHD, OVSDB_SERVER):
             if daemons.find(self.paths, name).process:
                 self.signal(name, 9)
+
+    def kill_sync(self) -> None:
+        """The sync, where one runs, with the update that it may be running."""
+        syncing = daemons.find(self.paths, XAPI_SYNC).process
+        if syncing is None:
+            return
+        self.signal(XAPI_SYNC, signal.SIGSTOP)  # it starts no more
+        updates = children_of(syncing.pid)
+        self.signal(XAPI_SYNC, signal.SIGKILL)
+        for update in updates:
+            process.send_signal(update, signal.SIGKILL)
 
     def write(self, path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,17 +171,34 @@ def killing_server(tmp_path: Path) -> str:
     return os.pathsep.join([str(shim.parent)] + proc.search_path())
 
 
+def children_of(pid: int) -> List[process.Process]:
+    found = []
+    for children in Path("/proc/%d/task" % pid).glob("*/children"):
+        try:
+            found += [process.read_process(int(child)) for child in children.read_text().split()]
+        except OSError:
+            pass  # a thread that has ended
+    return [child for child in found if child is not None]
+
+
+def is_sync_of(root: Path, entry: Path) -> bool:
+    """The sync names its host in its environment alone. `entry` is its directory in /proc. Raises OSError."""
+    return (entry / "comm").read_text() == XAPI_SYNC + "\n" and b"\0OVSXEN_ROOT=" + os.fsencode(str(root)) in (
+        b"\0" + (entry / "environ").read_bytes())
+
+
 def processes_of(root: Path) -> List[str]:
-    """Command lines of live processes that mention the sandbox."""
+    """Command lines of live processes that mention the sandbox, and its sync."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         try:
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            is_of_host = str(root) + "/" in command or is_sync_of(root, entry)
         except OSError:
             continue
-        if str(root) + "/" in command and process.read_process(int(entry.name)):
+        if is_of_host and process.read_process(int(entry.name)):
             found.append("%s: %s" % (entry.name, command))
     return found
 

@@ -11,7 +11,8 @@ from ovsxen.host import process
 from ovsxen.host.clock import Clock
 from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import LONGEST_BEAT_S, Notifier
-from ovsxen.news import WELL, Log, News
+from ovsxen.log import Log
+from ovsxen.news import WELL, News
 from ovsxen.report import Outcome, Phase
 from ovsxen.watch_report import (
     BUSY,

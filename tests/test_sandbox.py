@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ovsxen import __version__
+from ovsxen.host import process
+from ovsxen.ovs import daemons
+from ovsxen.ovs.daemons import XAPI_SYNC, State
 from ovsxen.sandbox import contents, sandbox
 from tests.conftest import REPOSITORY, UNPRIVILEGED, MakeHost, SandboxHost, processes_of
 
@@ -48,6 +52,31 @@ def test_what_ran_in_it_before_goes_on(host: SandboxHost) -> None:
     host.start()
     assert run(host.paths.root, "--", "true").returncode == 0
     assert host.status()["verdict"] == "running"
+
+
+def test_a_sync_that_was_started_in_it_ends_with_it(make_host: MakeHost) -> None:
+    host = make_host()
+    start = "%s -m ovsxen sync --detach && ovs-appctl -t ovs-xapi-sync version" % sys.executable
+    done = run(host.paths.root, "--", "sh", "-c", start)
+    assert (done.returncode, done.stdout.strip()) == (0, "ovs-xapi-sync (Open vSwitch) %s" % __version__)
+    assert daemons.find(host.paths, XAPI_SYNC).state is State.STOPPED
+    assert processes_of(host.paths.root) == []
+
+
+def test_a_sync_that_ran_in_it_before_goes_on(host: SandboxHost) -> None:
+    assert host.ovsxen("sync", "--detach").code == 0
+    before = host.pid(XAPI_SYNC)
+    assert run(host.paths.root, "--", "true").returncode == 0
+    assert host.pid(XAPI_SYNC) == before
+
+
+def test_a_sync_that_was_started_in_it_ends_alone_where_the_switch_ran_before(host: SandboxHost) -> None:
+    assert host.ovsxen("daemon", "--detach").code == 0
+    watching = host.watcher()
+    assert run(host.paths.root, "--", sys.executable, "-m", "ovsxen", "sync", "--detach").returncode == 0
+    assert daemons.find(host.paths, XAPI_SYNC).state is State.STOPPED
+    assert watching is not None and not process.has_ended(watching)
+    assert host.status()["verdict"] in ("running", "degraded")  # without a sync
 
 
 def test_a_directory_of_somebody_else_is_not_touched(tmp_path: Path) -> None:

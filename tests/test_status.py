@@ -179,7 +179,9 @@ def test_every_member_of_the_json_is_documented_and_nothing_else(host: SandboxHo
     write_update_report(host.paths.update_report, UpdateReport("now", Answer("text", ("change",), ("note",))))
     write_watch_report(host.paths.watch_report, WatchReport(
         host.paths.boot_id.read_text().strip(), 1, 1, 0.0, ENDED, (), Attempts(), (Event("now", "text"),)))
+    assert host.ovsxen("sync", "--detach").code == 0
     members = set(keys_of(host.status()))
+    assert host.ovsxen("sync", "--stop").code == 0
     rows = [line for line in documented().splitlines() if line.startswith("| `") and line.count("|") == 3]
     assert members == {row.split("`")[1] for row in rows}
 

@@ -1,6 +1,7 @@
 """Being a daemon: one at a time, by the lock on a pidfile; and, without systemd, in the background."""
 
 import errno
+import fcntl
 import os
 import sys
 from pathlib import Path
@@ -122,6 +123,69 @@ def find_holder(path: Path) -> Optional[Process]:
     return process.look_again(Process(pid, "", "", start_ticks))
 
 
+def take_name(name: str) -> None:
+    """Have this process bear that name, by which Open vSwitch's tools and scripts know a daemon (proc(5), comm)."""
+    try:
+        Path("/proc/self/comm").write_text(name)
+    except OSError:
+        pass  # it is only a name
+
+
+class ServicePidfile:
+    """A pidfile as Open vSwitch's own daemons have it, so that its tools find this one (lib/daemon-unix.c): the record
+    lock on it is held by the process that is named in it. Nothing else in this process may open and close the file:
+    that would end the lock (fcntl(2)).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+
+    def keep(self) -> None:
+        """Be, or go on being, the daemon that is found: where somebody removed the file, or wrote into it, it is made
+        again. Raises OSError; BlockingIOError while another process has it.
+        """
+        if self._fd >= 0 and files.is_open_as(self._fd, self.path):
+            self._write(self._fd)
+            return
+        fd = self._take()
+        self._close()
+        self._fd = fd
+
+    def remove(self) -> None:
+        """The daemon ends in order."""
+        if self._fd >= 0 and files.is_open_as(self._fd, self.path):
+            files.remove_if_there(self.path)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _take(self) -> int:
+        files.make_directory(self.path.parent, 0o755)
+        fd = os.open(str(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not files.is_open_as(fd, self.path):  # one that ended just then has removed it
+                raise FileNotFoundError(errno.ENOENT, "it was removed meanwhile", str(self.path))
+            self._write(fd)
+        except OSError as error:
+            os.close(fd)
+            if error.errno == errno.EACCES:  # what some kernels say of a lock that another has (fcntl(2))
+                raise BlockingIOError(error.errno, error.strerror, str(self.path)) from error
+            raise
+        return fd
+
+    @staticmethod
+    def _write(fd: int) -> None:
+        line = b"%d\n" % os.getpid()
+        if os.pread(fd, LINE_BYTES, 0) != line:
+            os.pwrite(fd, line, 0)
+            os.ftruncate(fd, len(line))
+
+
 def fork_away(ready: Callable[[], None]) -> bool:
     """Go on in the background, with nothing of the caller's terminal, pipes or session; `ready` is called there first.
 
@@ -133,7 +197,7 @@ def fork_away(ready: Callable[[], None]) -> bool:
         begun = os.read(reader, 1)
         os.close(reader)
         if not begun:
-            raise OSError(errno.ECHILD, "it ended at once")
+            raise OSError(errno.ECHILD, "it ended at once: syslog may have the reason")
         return False
     os.setsid()
     os.close(reader)
@@ -174,11 +238,23 @@ def open_standard_streams() -> None:
 
 def run_anew(root: Path) -> NoReturn:
     """Replace this program by itself as it is on disk now, in the same process, in the foreground. Raises OSError."""
+    os.environ["OVSXEN_ROOT"] = str(root)
+    os.execv(sys.executable, _own_words())
+
+
+def command_for(verb: str, own_verb: str) -> List[str]:
+    """The command line with which this very program is run for another verb; OVSXEN_ROOT is to say the root. Raises
+    OSError.
+    """
+    words = _own_words()
+    return words[:len(words) - words[::-1].index(own_verb) - 1] + [verb]
+
+
+def _own_words() -> List[str]:
+    """This program's command line, in the foreground and without the root."""
     words = [word.decode("utf-8", "surrogateescape") for word in
              files.read_small(Path("/proc/self/cmdline")).split(b"\0")[:-1]]
-    os.environ["OVSXEN_ROOT"] = str(root)
-    kept = [word for word in words[1:] if word != "--detach"]
-    os.execv(sys.executable, [sys.executable] + _without_root(kept))
+    return [sys.executable] + _without_root([word for word in words[1:] if word != "--detach"])
 
 
 def _without_root(words: List[str]) -> List[str]:

@@ -103,6 +103,16 @@ class Child:
                            "look whether the host is overloaded, and try it by hand") from None
         return Finished(self.argv, self._popen.returncode, _text(stdout), _text(stderr))
 
+    def terminate(self) -> None:
+        """Ask it to end, by SIGTERM."""
+        if self._popen.poll() is None:
+            self._popen.terminate()
+
+    def kill(self) -> None:
+        """End it and what it has started; whoever waits for its output has it then."""
+        if self._popen.poll() is None:
+            self._kill_group()
+
     def _give_up(self) -> None:
         """One that hangs in the kernel, or whose output a stranger holds, is not waited for."""
         try:

@@ -19,7 +19,8 @@ from ovsxen.sandbox import certificates, contents
 XE = "opt/xensource/bin"
 FEWEST_NETWORKS = 3
 WITHIN_S = 20.0
-TOP_DOWN = (daemons.VSWITCHD, daemons.OVSDB_SERVER)
+SWITCH = (daemons.VSWITCHD, daemons.OVSDB_SERVER)
+TOP_DOWN = (daemons.XAPI_SYNC,) + SWITCH
 
 
 def run(directory: Path, stale_bridges: int, command: List[str], warn: Callable[[str], None]) -> int:
@@ -107,7 +108,7 @@ def _prepare_for_xapi(paths: Paths) -> None:
 def take_down(paths: Paths, names: List[str], warn: Callable[[str], None]) -> None:
     """Stop these daemons of the host, where they run; first who would start them again."""
     watching = detach.find_holder(paths.daemon_pidfile)
-    if watching is not None and names:
+    if watching is not None and set(names) & set(SWITCH):
         process.send_signal(watching, signal.SIGKILL)
     for name in names:
         try:
