@@ -11,14 +11,14 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
-from ovsxen import lifecycle, sequence
-from ovsxen.host import process
+from ovsxen import agreeing, lifecycle, replace_kmod, sequence, sync
+from ovsxen.host import process, systemd
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
 from ovsxen.host.settings import OVS_CTL_OPTIONS, SYSCONFIG, Settings, parse_settings
 from ovsxen.ovs import daemons, evidence
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC, State
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
 from tests.conftest import LIMIT_S, REPOSITORY, Finished, SandboxHost
@@ -27,6 +27,8 @@ INITSCRIPTS = REPOSITORY / "initscripts"
 SCRIPT = INITSCRIPTS / "openvswitch"
 UPDATE_SCRIPT = INITSCRIPTS / "openvswitch-xapi-update"
 UNIT = INITSCRIPTS / "openvswitch.service"
+SYNC_UNIT = INITSCRIPTS / replace_kmod.SYNC_UNIT
+UNITS = (UNIT, SYNC_UNIT)
 SYSCONFIG_TEMPLATE = INITSCRIPTS / "sysconfig.openvswitch"
 LOGROTATE = INITSCRIPTS / "logrotate.openvswitch"
 
@@ -203,7 +205,8 @@ def test_every_verb_and_its_arguments_reach_ovsxen_as_they_are(host: SandboxHost
 def test_a_restart_that_went_well_is_followed_by_a_daemon_that_only_complains(host: SandboxHost) -> None:
     program = install_program(host, 'echo "$*"; echo "$*" >&2; [ "$*" != "restart --bad" ]')
     done = service(host, program, "restart", "--save-flows")
-    assert (done.code, done.out, done.err) == (0, "restart --save-flows\n", "restart --save-flows\ndaemon --detach\n")
+    assert (done.code, done.out, done.err) == (
+        0, "restart --save-flows\n", "restart --save-flows\ndaemon --detach\nsync --stop\nsync --detach\n")
     done = service(host, program, "restart", "--bad")
     assert (done.code, done.err) == (1, "restart --bad\n")
 
@@ -251,7 +254,161 @@ def test_the_update_script_makes_a_switch_agree_and_does_nothing_in_bridge_mode(
     assert run((SHELLS[0], str(UPDATE_SCRIPT), "start"), env).code == 0
 
 
-# The unit
+# The SysV script and the sync
+
+
+def install_fake_switch(host: SandboxHost, code: int = 0) -> Path:
+    """A switch that does nothing and ends with `code`, beside the real sync."""
+    return install_program(host, '[ "$1" = sync ] || exit %d\nexec "%s" -m ovsxen "$@"' % (code, sys.executable))
+
+
+def sync_pid(host: SandboxHost) -> int:
+    """0 where no sync runs."""
+    found = daemons.find(host.paths, XAPI_SYNC).process
+    return found.pid if found else 0
+
+
+def times_read(xapi: FakeXapi) -> int:
+    """How often a sync has read all VIFs, which nothing else does."""
+    return xapi.calls.count("VIF.get_all_records")
+
+
+def wait_for_first_update(host: SandboxHost) -> None:
+    """What a sync does when it first hears XAPI is over then."""
+    assert Deadline(LIMIT_S).wait_until(lambda: host.status()["update"] is not None)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_sync_is_started_after_the_switch_and_stopped_with_it(host: SandboxHost, xapi: FakeXapi, shell: str) -> None:
+    program = install_ovsxen(host)
+    started = service(host, program, "start", shell=shell)
+    assert (started.code, started.err) == (0, ""), started
+    assert XAPI_SYNC not in started.out
+    assert host.tool("ovs-appctl", "-t", XAPI_SYNC, "list") == ""
+    wait_for_first_update(host)
+
+    stopped = service(host, program, "stop", shell=shell)
+    assert (stopped.code, stopped.err) == (0, ""), stopped
+    assert daemons.find(host.paths, XAPI_SYNC).state is State.STOPPED
+    assert xapi.sessions == []
+
+
+def test_a_sync_sets_ids_after_a_start_of_the_script(host: SandboxHost, xapi: FakeXapi) -> None:
+    assert service(host, install_ovsxen(host), "start").code == 0
+    host.vsctl("--no-wait", "add-br", "xapi7", "--", "br-set-external-id", "xapi7", "xs-network-uuids", "a-uuid")
+    assert Deadline(LIMIT_S).wait_until(
+        lambda: host.vsctl("--no-wait", "br-get-external-id", "xapi7", "bridge-id") == "a-uuid", every_s=0.05)
+
+
+@pytest.mark.parametrize("verb", ["reload", "force-reload"])
+def test_a_reload_has_the_sync_ask_xapi_for_everything(host: SandboxHost, xapi: FakeXapi, verb: str) -> None:
+    program = install_ovsxen(host)
+    assert service(host, program, "start").code == 0
+    wait_for_first_update(host)
+    before, read_before = sync_pid(host), times_read(xapi)
+    done = service(host, program, verb)
+    assert (done.code, done.err) == (0, ""), done
+    assert Deadline(LIMIT_S).wait_until(lambda: times_read(xapi) > read_before > 0)
+    assert sync_pid(host) == before != 0
+
+
+def test_a_restart_is_followed_by_another_sync(host: SandboxHost) -> None:
+    program = install_ovsxen(host)
+    assert service(host, program, "start").code == 0
+    before = sync_pid(host)
+    done = service(host, program, "restart")
+    assert (done.code, done.err) == (0, ""), done
+    assert sync_pid(host) not in (before, 0)
+
+
+@pytest.mark.parametrize("code, is_another", [(0, True), (1, False), (2, False)])
+@pytest.mark.parametrize("verb", ["restart", "force-reload-kmod"])
+def test_what_has_replaced_the_switch_has_the_sync_replaced(host: SandboxHost, verb: str, code: int,
+                                                            is_another: bool) -> None:
+    assert service(host, install_fake_switch(host), "start").code == 0
+    before = sync_pid(host)
+    assert service(host, install_fake_switch(host, code), verb).code == code
+    assert sync_pid(host) != 0
+    assert (sync_pid(host) != before) == is_another
+
+
+@pytest.mark.parametrize("verb", ["start", "restart", "force-reload-kmod"])
+def test_where_no_sync_runs_there_is_one_afterwards(host: SandboxHost, verb: str) -> None:
+    done = service(host, install_fake_switch(host), verb)
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert sync_pid(host) != 0
+
+
+def test_a_start_leaves_a_sync_that_runs_as_it_is(host: SandboxHost) -> None:
+    program = install_fake_switch(host)
+    assert service(host, program, "start").code == 0
+    before = sync_pid(host)
+    again = service(host, program, "start")
+    assert (again.code, again.out, again.err) == (0, "", "")
+    assert sync_pid(host) == before
+
+
+@pytest.mark.parametrize("code, runs", [(1, True), (2, False), (4, False), (5, False)])
+def test_a_start_that_failed_leaves_a_sync_only_where_a_daemon_goes_on_trying(host: SandboxHost, code: int,
+                                                                              runs: bool) -> None:
+    assert service(host, install_fake_switch(host, code), "start").code == code
+    assert (sync_pid(host) != 0) == runs
+
+
+def test_a_stop_that_failed_leaves_a_sync(host: SandboxHost) -> None:
+    assert service(host, install_fake_switch(host, 2), "stop", "--no-such-option").code == 2
+    assert sync_pid(host) != 0
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "reload", "force-reload", "force-reload-kmod"])
+def test_a_sync_that_fails_is_told_and_fails_nothing(host: SandboxHost, verb: str) -> None:
+    lock = make_subsys_lock(host)
+    program = install_program(host, 'case $1 in sync) echo said; echo "ovsxen: why" >&2; exit 1;; *) echo "$1";; esac')
+    done = service(host, program, verb)
+    assert (done.code, done.out) == (0, "daemon\n" if verb == "start" else verb + "\n")
+    assert done.err.startswith("ovsxen: why\nopenvswitch: `ovsxen sync --") and "failed" in done.err
+    assert lock.is_file() == (verb in ("start", "restart"))
+
+
+@pytest.mark.parametrize("verb", ["status", "version", "load-kmod", "help"])
+def test_no_other_verb_has_to_do_with_the_sync(host: SandboxHost, verb: str) -> None:
+    done = service(host, install_program(host, 'echo "$*"'), verb)
+    assert (done.out, done.err) == (verb + "\n", "")
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--dry", "--help", "-h"])
+def test_what_changes_no_daemon_starts_no_sync(host: SandboxHost, option: str) -> None:
+    assert service(host, install_ovsxen(host), "start", option).code == 0
+    assert sync_pid(host) == 0
+
+
+@pytest.mark.parametrize("verb", ["start", "stop", "restart", "reload", "force-reload", "force-reload-kmod"])
+def test_in_bridge_mode_nothing_is_said_of_a_sync_and_none_runs(host: SandboxHost, verb: str) -> None:
+    program = install_ovsxen(host)
+    host.write(host.paths.network_conf, "bridge\n")
+    done = service(host, program, verb)
+    assert (done.code, done.err, sync_pid(host)) == (0, "", 0)
+    assert "sync" not in done.out
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("verb", ["restart", "force-reload-kmod"])
+def test_a_signal_meanwhile_leaves_nothing_half_done(host: SandboxHost, verb: str, number: int, shell: str) -> None:
+    """As where the terminal is lost with the network: ovsxen goes on to its end, and so does the script."""
+    begun, go = host.paths.root / "begun", host.paths.root / "go"
+    program = install_program(host, 'case $1 in sync) exec "%s" -m ovsxen "$@";; %s) : >"%s"\n'
+                              'while [ ! -e "%s" ]; do sleep 0.05; done;; esac' % (sys.executable, verb, begun, go))
+    script = subprocess.Popen((shell, str(SCRIPT), verb), env=host.environment(OVSXEN=str(program)),
+                              stdin=subprocess.DEVNULL)
+    assert Deadline(LIMIT_S).wait_until(begun.exists)
+    script.send_signal(number)
+    go.write_text("")
+    assert script.wait(LIMIT_S) == 0
+    assert sync_pid(host) != 0
+
+
+# The units
 
 
 class Directive(NamedTuple):
@@ -348,28 +505,37 @@ def refusals_of_219(text: str) -> List[str]:
     return refused
 
 
-def directives_of_unit() -> Dict[str, str]:
-    return {directive.name: directive.value for directive in parse_unit(UNIT.read_text())}
+def directives_of_unit(path: Path = UNIT) -> Dict[str, str]:
+    return {directive.name: directive.value for directive in parse_unit(path.read_text())}
 
 
-def verify(directory: Path, text: str) -> Finished:
+def verify(directory: Path, path: Path, extra: str = "") -> Finished:
     """What this machine's systemd says of the unit, ovsxen being installed. Man pages may be missing here."""
-    unit = directory / "openvswitch.service"
-    unit.write_text(text.replace("/usr/bin/ovsxen", sys.executable))
+    for one in UNITS:
+        text = one.read_text().replace("/usr/bin/ovsxen", sys.executable)
+        (directory / one.name).write_text(text.replace("[Install]", extra + "[Install]"))
+    unit = directory / path.name
     return run(("systemd-analyze", "--man=no", "verify", str(unit)), dict(os.environ, LC_ALL="C"))
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
-    done = verify(tmp_path, UNIT.read_text())
+def named(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path, unit: Path) -> None:
+    done = verify(tmp_path, unit)
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
-def test_systemd_would_have_said_so(tmp_path: Path) -> None:
-    assert "TasksMost" in verify(tmp_path, UNIT.read_text().replace("[Install]", "TasksMost=1\n[Install]")).err
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_systemd_would_have_said_so(tmp_path: Path, unit: Path) -> None:
+    assert "TasksMost" in verify(tmp_path, unit, "TasksMost=1\n").err
 
 
-def test_systemd_219_knows_every_line_of_the_unit() -> None:
-    assert refusals_of_219(UNIT.read_text()) == []
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_systemd_219_knows_every_line_of_the_units(unit: Path) -> None:
+    assert refusals_of_219(unit.read_text()) == []
 
 
 @pytest.mark.parametrize("section, line", [
@@ -398,16 +564,25 @@ def test_the_unit_is_ahead_of_everything_that_needs_the_network() -> None:
     assert unit["WantedBy"] == "multi-user.target"
 
 
-def test_no_other_unit_can_take_the_switch_down_or_hold_it_up() -> None:
-    assert not {"PartOf", "Requires", "Requisite", "BindsTo"} & set(directives_of_unit())
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_no_other_unit_can_take_a_unit_down_or_hold_it_up(unit: Path) -> None:
+    assert not {"PartOf", "Requires", "Requisite", "BindsTo"} & set(directives_of_unit(unit))
+
+
+def test_the_sync_comes_after_the_switch_and_waits_for_nobody_else() -> None:
+    unit = directives_of_unit(SYNC_UNIT)
+    assert unit["After"] == UNIT.name
+    assert not {"Before", "Wants"} & set(unit)
+    assert unit["WantedBy"] == "multi-user.target"
 
 
 def test_the_unit_kills_nothing_but_the_command_that_it_runs() -> None:
     assert directives_of_unit()["KillMode"] == "process"
 
 
-def test_the_unit_runs_verbs_that_ovsxen_has(host: SandboxHost) -> None:
-    commands = [value.split() for _, name, value in parse_unit(UNIT.read_text()) if name.startswith("Exec")]
+@pytest.mark.parametrize("unit", UNITS, ids=named)
+def test_a_unit_runs_verbs_that_ovsxen_has(host: SandboxHost, unit: Path) -> None:
+    commands = [value.split() for _, name, value in parse_unit(unit.read_text()) if name.startswith("Exec")]
     assert [command[0] for command in commands] == ["/usr/bin/ovsxen"] * 2
     for command in commands:
         assert host.ovsxen(*(command[1:] + ["--help"])).code == 0
@@ -422,6 +597,14 @@ def test_systemd_waits_longer_than_ovsxen_does() -> None:
     # What a busy switch costs that is replaced; where not even SIGKILL ends it, the next watch goes on with it.
     replacing_s = evidence.WITHIN_S + sum(daemons.TERM_PATIENCE_S) + Settings().start_timeout_s
     assert float(unit["WatchdogSec"]) > Settings().busy_timeout_s + replacing_s
+
+
+def test_systemd_waits_longer_than_a_sync_does() -> None:
+    unit = directives_of_unit(SYNC_UNIT)
+    ending_s = agreeing.END_WITHIN_S + agreeing.KILLED_WITHIN_S + sync.END_WITHIN_S
+    assert systemd.READY_WITHIN_S + ending_s <= float(unit["TimeoutStopSec"]) <= 30
+    assert ending_s < sum(daemons.EXIT_PATIENCE_S + daemons.TERM_PATIENCE_S)  # `ovsxen sync --stop` kills it then
+    assert float(unit["WatchdogSec"]) >= 10 * systemd.LONGEST_BEAT_S
 
 
 # The settings

@@ -1,4 +1,4 @@
-"""The unit under a real systemd: a container that has this machine's programs, and the /etc, /var and /run of a host.
+"""The units under a real systemd: a container that has this machine's programs, and the /etc, /var and /run of a host.
 
 The kernel is this machine's, and the container cannot load a module, so the datapath is a dummy, as in a sandbox.
 """
@@ -17,22 +17,26 @@ import pytest
 
 from ovsxen.host.clock import Deadline
 from ovsxen.host.proc import OF_THE_SERVICE
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
+from ovsxen.replace_kmod import SYNC_UNIT
 from ovsxen.sandbox import contents, sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 
 UNIT = "openvswitch.service"
 DAEMONS = (OVSDB_SERVER, VSWITCHD)
-DROP_IN = "run/systemd/system/openvswitch.service.d/test.conf"
+DROP_IN = "run/systemd/system/%s.d/test.conf"
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1)
 WORLD = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C"}
 
 
 class Container:
-    """A booted container. `root` is its file system as it is seen from outside; process ids are its own."""
+    """A booted container, and one of its units. `root` is its file system as it is seen from outside; process ids are
+    its own.
+    """
 
-    def __init__(self, leader: int) -> None:
+    def __init__(self, leader: int, unit: str = UNIT) -> None:
         self.leader = leader
+        self.unit = unit
         self.root = Path("/proc/%d/root" % leader)
 
     def run(self, *argv: str) -> Finished:
@@ -47,10 +51,10 @@ class Container:
         return done.out.strip()
 
     def journal(self) -> str:
-        return self.run("journalctl", "--no-pager", "--unit", UNIT).out
+        return self.run("journalctl", "--no-pager", "--unit", UNIT, "--unit", SYNC_UNIT).out
 
     def systemctl(self, verb: str, *options: str) -> str:
-        return self.tell("systemctl", verb, UNIT, *options)
+        return self.tell("systemctl", verb, self.unit, *options)
 
     def property(self, name: str) -> str:
         return self.systemctl("show", "--property", name, "--value")
@@ -69,7 +73,7 @@ class Container:
 
         The daemon is started again sooner than after the unit's own two seconds, unless they say otherwise.
         """
-        self.write(DROP_IN, "[Service]\nRestartSec=100ms\n%s\n" % "\n".join(lines))
+        self.write(DROP_IN % self.unit, "[Service]\nRestartSec=100ms\n%s\n" % "\n".join(lines))
         self.tell("systemctl", "daemon-reload")
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
@@ -87,13 +91,14 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def make_root(root: Path) -> None:
-    """The file system of a host that was up before, with the unit installed; /usr is mounted later."""
+    """The file system of a host that was up before, with the units installed; /usr is mounted later."""
     sandbox.make(root, stale_bridges=3)
     for name in ("bin", "sbin", "lib", "lib64"):
         (root / name).symlink_to("usr/" + name)
     (root / "usr").mkdir()
     shutil.copy("/etc/os-release", str(root / "etc/os-release"))
-    write(root / "etc/systemd/system" / UNIT, (REPOSITORY / "initscripts" / UNIT).read_text())
+    for unit in (UNIT, SYNC_UNIT):
+        write(root / "etc/systemd/system" / unit, (REPOSITORY / "initscripts" / unit).read_text())
 
 
 def make_layer(layer: Path) -> None:
@@ -336,3 +341,122 @@ def test_a_storm_of_reloads_costs_no_daemon(started: Container) -> None:
     started.wait_until(lambda: started.property("ActiveState") == "active")
     assert (started.property("MainPID"), started.switch_pids()) == before
     assert started.property("NRestarts") == "0"
+
+
+# The sync
+
+
+@pytest.fixture
+def sync(unit: Container) -> Iterator[Container]:
+    """The unit of the sync, as it is installed, stopped."""
+    made = Container(unit.leader, SYNC_UNIT)
+    made.change_unit()
+    yield made
+    made.change_unit()
+    made.run("systemctl", "stop", SYNC_UNIT)
+    made.run("systemctl", "reset-failed", SYNC_UNIT)
+    assert sync_pids(made) == []
+
+
+@pytest.fixture
+def syncing(sync: Container) -> Container:
+    """With a switch that runs."""
+    Container(sync.leader).systemctl("start")
+    sync.systemctl("start")
+    return sync
+
+
+def sync_pids(container: Container) -> List[str]:
+    """As the kernel has their names; pidof(8) looks at command lines."""
+    found = []
+    for comm in (container.root / "proc").glob("[0-9]*/comm"):
+        try:
+            found += [comm.parent.name] if comm.read_text() == XAPI_SYNC + "\n" else []
+        except OSError:
+            pass  # it has ended
+    return found
+
+
+def listed(container: Container) -> List[str]:
+    """What the sync keeps, by its own word."""
+    return container.tell("ovs-appctl", "--target=%s" % XAPI_SYNC, "list").splitlines()
+
+
+def test_a_sync_is_active_when_it_answers(syncing: Container) -> None:
+    assert syncing.property("ActiveState") == "active"
+    assert listed(syncing) == []
+    assert sync_pids(syncing) == [syncing.property("MainPID")]
+    assert syncing.property("StatusText")
+
+
+def test_a_reload_of_a_sync_flushes_what_it_knows(syncing: Container) -> None:
+    before = syncing.property("MainPID")
+    syncing.systemctl("reload")
+    assert "what was known of XAPI is read anew" in syncing.journal()
+    assert (syncing.property("ActiveState"), syncing.property("MainPID")) == ("active", before)
+
+
+def test_a_sync_stops_in_order(syncing: Container) -> None:
+    syncing.systemctl("stop")
+    assert (syncing.property("ActiveState"), syncing.property("Result")) == ("inactive", "success")
+    assert not list((syncing.root / "run/openvswitch").glob("%s*" % XAPI_SYNC))
+    assert Container(syncing.leader).property("ActiveState") == "active"
+
+
+def test_a_sync_that_ovsxen_or_its_control_socket_ends_is_not_started_again(syncing: Container) -> None:
+    for argv in (("ovsxen", "sync", "--stop"), ("ovs-appctl", "--target=%s" % XAPI_SYNC, "exit")):
+        syncing.tell(*argv)
+        syncing.wait_until(lambda: syncing.property("ActiveState") == "inactive")
+        assert (syncing.property("Result"), syncing.property("NRestarts")) == ("success", "0")
+        syncing.systemctl("start")
+
+
+def test_a_sync_that_is_killed_is_followed_by_another_and_by_no_switch(sync: Container) -> None:
+    sync.systemctl("start")
+    main = sync.property("MainPID")
+    sync.systemctl("kill", "--kill-who=main", "--signal=KILL")
+    sync.wait_for_another(main)
+    assert listed(sync) == []
+    assert Container(sync.leader).property("ActiveState") == "inactive"
+
+
+def test_a_sync_that_hangs_is_followed_by_another(sync: Container) -> None:
+    sync.change_unit("WatchdogSec=2")
+    sync.systemctl("start")
+    main = sync.property("MainPID")
+    sync.systemctl("kill", "--kill-who=main", "--signal=STOP")
+    sync.wait_for_another(main)
+    assert "Watchdog timeout" in sync.journal()
+
+
+def test_a_sync_without_xapi_and_without_a_database_tells_the_watchdog_that_it_goes_on(sync: Container) -> None:
+    sync.change_unit("WatchdogSec=4")
+    sync.systemctl("start")
+    main, beats = sync.property("MainPID"), set()
+
+    def has_beaten() -> bool:
+        beats.add(sync.property("WatchdogTimestampMonotonic"))
+        return len(beats) > 3
+
+    sync.wait_until(has_beaten)
+    assert (sync.property("MainPID"), sync.property("NRestarts")) == (main, "0")
+
+
+def test_a_sync_outlives_the_switch_and_takes_it_up_again(syncing: Container) -> None:
+    main, switch = syncing.property("MainPID"), Container(syncing.leader)
+    switch.systemctl("stop")
+    assert (syncing.property("ActiveState"), syncing.property("MainPID")) == ("active", main)
+    switch.systemctl("start")
+    switch.vsctl("add-br", "xenbr0", "--", "br-set-external-id", "xenbr0", "xs-network-uuids", "a-uuid")
+    try:
+        syncing.wait_until(lambda: listed(syncing) == ["Bridge xenbr0 bridge-id=a-uuid", "Interface xenbr0 -"])
+        assert syncing.property("MainPID") == main
+    finally:
+        switch.vsctl("del-br", "xenbr0")
+
+
+def test_a_sync_ends_in_bridge_mode_and_that_is_success(sync: Container) -> None:
+    sync.write("etc/xensource/network.conf", "bridge\n")
+    sync.systemctl("start")
+    sync.wait_until(lambda: sync.property("ActiveState") == "inactive")
+    assert (sync.property("Result"), sync.property("NRestarts")) == ("success", "0")
