@@ -1,1 +1,1 @@
-"""How long a start, an update, a restart and a recovery take, and what the idle daemon costs: `python -m bench`."""
+"""How long a start, an update, a sync, a restart and a recovery take, and what idling costs: `python -m bench`."""

@@ -1,5 +1,5 @@
 """`python -m bench [--quick | --profile]`. Speed never fails a run: the exit code is 1 only when a start, an update, a
-restart or a recovery was wrong.
+sync, a restart or a recovery was wrong.
 """
 
 import argparse
@@ -36,9 +36,9 @@ QUICK = (Size(0, 5), Size(10, 5), Size(100, 2), Size(1000, 2, compared=False))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench",
                                      description="Times `ovsxen start` and `restart` beside ovs-ctl, updates beside "
-                                                 "ovs-vsctl, and the daemon.")
+                                                 "ovs-vsctl, the sync, and the daemon.")
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true", help="fewer rounds, about two minutes")
+    kind.add_argument("--quick", action="store_true", help="fewer rounds, about three minutes")
     kind.add_argument("--profile", action="store_true",
                       help="say where a start without stale bridges and an update without a change spend their time")
     options = parser.parse_args()
@@ -53,6 +53,8 @@ def main() -> int:
             compare(Path(directory), QUICK if options.quick else FULL)
             from bench import update_rounds  # a child's peak memory begins at its parent's, and this one imports a lot
             update_rounds.compare(Path(directory), update_rounds.QUICK if options.quick else update_rounds.FULL, say)
+            from bench import sync_rounds
+            sync_rounds.compare(Path(directory), sync_rounds.QUICK if options.quick else sync_rounds.FULL, say)
             from bench import restart_rounds
             restart_rounds.compare(Path(directory), restart_rounds.QUICK if options.quick else restart_rounds.FULL, say)
             return 0

@@ -9,15 +9,18 @@ import select
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any, List, Tuple, cast
+from typing import IO, Any, Iterable, List, Tuple, cast
 
 from bench.host import REPOSITORY, BenchFailed
+from bench.sync_vifs import BRIDGE, Vif
 from ovsxen.host.paths import paths_under
+from ovsxen.sandbox.xapi import wire
 from ovsxen.sandbox.xapi.server import FakeXapi
-from ovsxen.sandbox.xapi.world import make_world
+from ovsxen.sandbox.xapi.world import make_world, ref_of
 
 LIMIT_S = 60.0
-CONTROLLER, CALLS = "controller", "calls"
+CONTROLLER, CALLS, VIFS, LAG = "controller", "calls", "vifs", "lag"
+EVENTS = "event.from"
 
 
 class Pool:
@@ -47,6 +50,14 @@ class Pool:
     def take_calls(self) -> Tuple[str, ...]:
         """The calls that were made since this was asked last."""
         return tuple(self._ask(CALLS))
+
+    def introduce_vifs(self, vifs: Iterable[Vif]) -> None:
+        """Have these VIFs and their VMs. All their XML is made by then, so that no answer waits for it."""
+        self._ask(VIFS, *(str(vif.number) for vif in vifs))
+
+    def lag(self, seconds: float) -> None:
+        """From the next event.from on, tell of nothing for so long; whoever waits in one now asks again at once."""
+        self._ask(LAG, str(seconds))
 
     def _ask(self, *words: str) -> Any:
         self._stdin.write((" ".join(words) + "\n").encode())
@@ -85,10 +96,29 @@ def _do(xapi: FakeXapi, words: List[str]) -> Any:
     if words[0] == CALLS:
         calls, xapi.calls[:] = list(xapi.calls), []
         return calls
+    if words[0] == VIFS:
+        _add_vifs(xapi, [Vif(int(word)) for word in words[1:]])
+        return True
+    if words[0] == LAG:
+        xapi.faults.set("slow", method=EVENTS, seconds=float(words[1]))
+        for ref in xapi.database.rows("pool"):
+            xapi.database.set("pool", ref, name_label="lagging")
+        return True
     for ref in list(xapi.database.rows("SDN_controller")):
         xapi.database.remove("SDN_controller", ref)
     xapi.database.add("SDN_controller", protocol="ssl", address=words[1], port=int(words[2]))
     return True
+
+
+def _add_vifs(xapi: FakeXapi, vifs: List[Vif]) -> None:
+    """In one piece: nobody is told of some of them first."""
+    database, network = xapi.database, ref_of("network", BRIDGE)
+    with database.changed:
+        for vif in vifs:
+            vm = database.add("VM", uuid=vif.vm_uuid, other_config=vif.vm_other_config)
+            database.add("VIF", uuid=vif.uuid, other_config=vif.other_config, VM=vm, network=network, MAC=vif.mac)
+        for class_name in ("VIF", "VM"):
+            wire.serialise(database.rows(class_name))
 
 
 def _say(value: Any) -> None:
