@@ -10,14 +10,13 @@ from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from ovsxen.ovs.labels import BRIDGE, INTERFACE, LabelledBridge, LabelledInterface, Labels, Relabelling
 from ovsxen.wishes import DISABLE_IN_BAND, FAIL_MODE, IN_BAND_KEY, NETWORK_UUIDS_KEY, networks_by_bridge, wish_for
-from ovsxen.xapi.records import Known, Network, Owner, SdnController
+from ovsxen.xapi.records import NEUTRON, NICIRA_IFACE, NICIRA_VM, Known, Network, Owner, SdnController
 
 DEVICE = re.compile(r"(vif|tap)([0-9]+\.[0-9]+)")
 VIF_UUID, VM_UUID = "xs-vif-uuid", "xs-vm-uuid"
 COPIED = ("attached-mac", "xs-network-uuid", VIF_UUID, VM_UUID)
 BRIDGE_ID, IFACE_ID, VM_ID, IFACE_STATUS = "bridge-id", "iface-id", "vm-id", "iface-status"
-NICIRA_BRIDGE, NICIRA_IFACE, NICIRA_VM = "nicira-bridge-id", "nicira-iface-id", "nicira-vm-id"
-NEUTRON = "neutron-port-uuid"
+NICIRA_BRIDGE = "nicira-bridge-id"
 NEUTRON_PUBLISHED, NEUTRON_AS_IFACE_ID = "publish", "iface-id"
 
 Keys = Dict[str, Optional[str]]
@@ -173,7 +172,7 @@ class _Planner:
         with_tap: Set[str] = set()
         taps: List[Tuple[str, LabelledInterface]] = []
         others: List[LabelledInterface] = []
-        rows = sorted(interfaces, key=lambda row: row.name, reverse=True)
+        rows = sorted(interfaces, key=lambda row: row.name, reverse=True)  # where both have an id, the vif's is found
         self._find_ids(rows)
         for interface in rows:
             device = DEVICE.fullmatch(interface.name)

@@ -77,12 +77,12 @@ class Syncing:
     def bridge_id(self, name: str) -> Optional[str]:
         return self.rows("Bridge").get(name, {}).get("bridge-id")
 
-    def becomes(self, name: str, **ids: Optional[str]) -> None:
+    def assert_becomes(self, name: str, **ids: Optional[str]) -> None:
         """Wait until an interface has these; `iface_id="x"` is for the key with dashes, None for none."""
         wanted = {key.replace("_", "-"): value for key, value in ids.items()}
         assert eventually(lambda: matches(self.ids(name), wanted)), (wanted, self.ids(name), self.ask("list"))
 
-    def bridge_becomes(self, name: str, bridge_id: Optional[str]) -> None:
+    def assert_bridge_becomes(self, name: str, bridge_id: Optional[str]) -> None:
         assert eventually(lambda: self.bridge_id(name) == bridge_id), (bridge_id, self.rows("Bridge"))
 
 

@@ -51,18 +51,18 @@ def test_a_vif_and_its_tap_have_their_ids_and_follow_xapi(syncing: Syncing, xapi
     carried = vif_and_vm(xapi)
     vif, vm = carried["xs_vif_uuid"], carried["xs_vm_uuid"]
     syncing.vsctl(*port("xenbr0", "vif1.0", **carried)[1:])
-    syncing.becomes("vif1.0", iface_id=vif, vm_id=vm, iface_status="active")
+    syncing.assert_becomes("vif1.0", iface_id=vif, vm_id=vm, iface_status="active")
     syncing.vsctl(*port("xenbr0", "tap1.0")[1:])
-    syncing.becomes("tap1.0", iface_id=vif, vm_id=vm, iface_status="active", **carried)
-    syncing.becomes("vif1.0", iface_id=vif, iface_status="inactive")
+    syncing.assert_becomes("tap1.0", iface_id=vif, vm_id=vm, iface_status="active", **carried)
+    syncing.assert_becomes("vif1.0", iface_id=vif, iface_status="inactive")
     give(xapi, "VIF", "vif0", nicira_iface_id="own-iface")
     give(xapi, "VM", "vm0", nicira_vm_id="own-vm")
     for name in ("vif1.0", "tap1.0"):
-        syncing.becomes(name, iface_id="own-iface", vm_id="own-vm")
+        syncing.assert_becomes(name, iface_id="own-iface", vm_id="own-vm")
     give(xapi, "VIF", "vif0")
-    syncing.becomes("tap1.0", iface_id=vif, vm_id="own-vm")
+    syncing.assert_becomes("tap1.0", iface_id=vif, vm_id="own-vm")
     syncing.vsctl("del-port", "tap1.0")
-    syncing.becomes("vif1.0", iface_id=vif, iface_status="active")
+    syncing.assert_becomes("vif1.0", iface_id=vif, iface_status="active")
 
 
 def test_a_row_that_is_moved_or_made_anew_in_one_transaction_has_its_ids_again(
@@ -70,35 +70,35 @@ def test_a_row_that_is_moved_or_made_anew_in_one_transaction_has_its_ids_again(
     carried = vif_and_vm(xapi)
     give(xapi, "VIF", "vif0", nicira_iface_id="own-iface")
     syncing.vsctl(*port("xenbr0", "vif1.0", **carried)[1:])
-    syncing.becomes("vif1.0", iface_id="own-iface")
+    syncing.assert_becomes("vif1.0", iface_id="own-iface")
     for bridge in ("xenbr1", "xenbr1", "xenbr0"):
         syncing.vsctl("del-port", "vif1.0", *port(bridge, "vif1.0", **carried))
-        syncing.becomes("vif1.0", iface_id="own-iface", vm_id=carried["xs_vm_uuid"], iface_status="active")
+        syncing.assert_becomes("vif1.0", iface_id="own-iface", vm_id=carried["xs_vm_uuid"], iface_status="active")
     syncing.vsctl("set", "Interface", "vif1.0", "external_ids:xs-vif-uuid=%s" % uuid_of(xapi, "VIF", "vif1"))
-    syncing.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
+    syncing.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
     syncing.vsctl("remove", "Interface", "vif1.0", "external_ids", "xs-vif-uuid")
-    syncing.becomes("vif1.0", iface_id=None, vm_id=carried["xs_vm_uuid"], iface_status="active")
+    syncing.assert_becomes("vif1.0", iface_id=None, vm_id=carried["xs_vm_uuid"], iface_status="active")
 
 
 def test_a_record_that_comes_later_than_its_vif_gives_its_ids_then(syncing: Syncing, xapi: FakeXapi) -> None:
     syncing.vsctl(*port("xenbr0", "vif7.0", xs_vif_uuid="late", xs_vm_uuid="never")[1:])
-    syncing.becomes("vif7.0", iface_id="late", vm_id="never")
+    syncing.assert_becomes("vif7.0", iface_id="late", vm_id="never")
     ref = xapi.database.add("VIF", uuid="late", other_config={"nicira-iface-id": "own-iface"})
-    syncing.becomes("vif7.0", iface_id="own-iface")
+    syncing.assert_becomes("vif7.0", iface_id="own-iface")
     xapi.database.remove("VIF", ref)
     give(xapi, "VM", "vm0", nicira_vm_id="own-vm")
     syncing.vsctl(*port("xenbr0", "vif8.0", **vif_and_vm(xapi))[1:])
-    syncing.becomes("vif8.0", vm_id="own-vm")  # so it has heard of the record that went
-    syncing.becomes("vif7.0", iface_id="own-iface")
+    syncing.assert_becomes("vif8.0", vm_id="own-vm")  # so it has heard of the record that went
+    syncing.assert_becomes("vif7.0", iface_id="own-iface")
 
 
 def test_what_belongs_to_others_is_left_alone(syncing: Syncing, xapi: FakeXapi) -> None:
     theirs = {"iface_id": "theirs", "iface_status": "theirs", "vm_id": "theirs", "neutron_port_uuid": "theirs"}
     syncing.vsctl("add-br", "br-int", "--", "set", "Bridge", "br-int", "external_ids:bridge-id=theirs",
                   *port("br-int", "patch0", **theirs) + port("br-int", "vif1.0", mine="stays", **vif_and_vm(xapi)))
-    syncing.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), mine="stays")
+    syncing.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), mine="stays")
     syncing.vsctl("set", "Interface", "vif1.0", "external_ids:iface-id=wrong", "external_ids:more=too")
-    syncing.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), mine="stays", more="too")
+    syncing.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), mine="stays", more="too")
     assert syncing.ids("patch0") == {key.replace("_", "-"): value for key, value in theirs.items()}
     assert syncing.bridge_id("br-int") == "theirs"
 
@@ -120,7 +120,7 @@ def test_neutrons_port_is_published_or_the_iface_id_where_the_setting_says_so(
                *port("xenbr1", "vif2.0", **vif_and_vm(xapi, 1)))
     idle.start()
     for name, number in (("vif1.0", 0), ("vif2.0", 1)):
-        idle.becomes(name, iface_id=NEUTRON[word]["iface_id"][name] or uuid_of(xapi, "VIF", "vif%d" % number),
+        idle.assert_becomes(name, iface_id=NEUTRON[word]["iface_id"][name] or uuid_of(xapi, "VIF", "vif%d" % number),
                      neutron_port_uuid=NEUTRON[word]["published"].get(name))
 
 
@@ -128,18 +128,18 @@ def test_neutrons_port_is_published_or_the_iface_id_where_the_setting_says_so(
 
 def test_a_bridge_is_known_by_its_own_network_also_among_those_of_its_vlans(syncing: Syncing, xapi: FakeXapi) -> None:
     own, vlan = (uuid_of(xapi, "network", name) for name in ("xenbr0", bridge_of_vlan(xapi)))
-    syncing.bridge_becomes("xenbr0", own)
-    syncing.bridge_becomes("xenbr1", uuid_of(xapi, "network", "xenbr1"))
+    syncing.assert_bridge_becomes("xenbr0", own)
+    syncing.assert_bridge_becomes("xenbr1", uuid_of(xapi, "network", "xenbr1"))
     syncing.vsctl("set", "Bridge", "xenbr0", "external_ids:xs-network-uuids=%s;%s" % (vlan, own),
                   "external_ids:bridge-id=wrong")
-    syncing.bridge_becomes("xenbr0", own)
+    syncing.assert_bridge_becomes("xenbr0", own)
     give(xapi, "network", "xenbr0", nicira_bridge_id="own-bridge")
-    syncing.bridge_becomes("xenbr0", "own-bridge")
+    syncing.assert_bridge_becomes("xenbr0", "own-bridge")
     give(xapi, "network", "xenbr0")
-    syncing.bridge_becomes("xenbr0", own)
+    syncing.assert_bridge_becomes("xenbr0", own)
     syncing.vsctl("del-br", "xenbr0", "--", "add-br", "xenbr0", "--", "set", "Bridge", "xenbr0",
                   "external_ids:xs-network-uuids=%s" % own)
-    syncing.bridge_becomes("xenbr0", own)
+    syncing.assert_bridge_becomes("xenbr0", own)
 
 
 # The update
@@ -188,7 +188,7 @@ def test_an_update_that_fails_is_tried_again_and_told_of(syncing: Syncing, xapi:
     introduce(xapi)  # and the host has no certificate
     assert eventually(lambda: str(syncing.host.paths.xapi_ssl_pem) in syncing.report()["update"])
     syncing.vsctl(*port("xenbr0", "vif1.0", **vif_and_vm(xapi))[1:])
-    syncing.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
+    syncing.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
     certificates.make_host_pem(syncing.host.paths.xapi_ssl_pem)
     assert eventually(lambda: syncing.vsctl("get-manager") == "ssl:127.0.0.1:6632")
     assert eventually(lambda: syncing.report()["update"] == "")
@@ -215,8 +215,8 @@ def test_it_answers_from_the_first_moment_also_without_xapi_and_database(idle: S
 def test_what_there_is_is_listed(syncing: Syncing, xapi: FakeXapi) -> None:
     vif = uuid_of(xapi, "VIF", "vif0")
     syncing.vsctl(*port("xenbr0", "vif1.0", **vif_and_vm(xapi))[1:])
-    syncing.becomes("vif1.0", iface_id=vif)
-    syncing.bridge_becomes("xenbr0", uuid_of(xapi, "network", "xenbr0"))
+    syncing.assert_becomes("vif1.0", iface_id=vif)
+    syncing.assert_bridge_becomes("xenbr0", uuid_of(xapi, "network", "xenbr0"))
     assert eventually(lambda: "iface-id=%s" % vif in syncing.ask("list", "vif1.0").out)
     whole = syncing.ask("list").out
     assert "vif1.0" in whole and "Bridge xenbr0 bridge-id=%s" % uuid_of(xapi, "network", "xenbr0") in whole
@@ -240,7 +240,7 @@ def test_it_goes_to_the_background_is_flushed_and_stopped_by_words(idle: Syncing
             done = host.ovsxen("sync", *words)
             assert done.code == 0, done
         assert idle.ask("version").code == 0  # it answers when the command returns
-        idle.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
+        idle.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
         assert eventually(lambda: "session.logout" in xapi.calls)  # so the first update has been
     finally:
         for _ in range(2):
@@ -308,7 +308,7 @@ def test_a_burst_costs_few_calls_and_transactions(idle: Syncing, xapi: FakeXapi)
     idle.host.start()
     idle.vsctl(*BRIDGES)
     idle.start()
-    idle.bridge_becomes("xenbr1", uuid_of(xapi, "network", "xenbr1"))
+    idle.assert_bridge_becomes("xenbr1", uuid_of(xapi, "network", "xenbr1"))
     assert eventually(lambda: "session.logout" in xapi.calls)  # so the first update has been
     uuids = {"vif%d.0" % number: str(uuid.uuid4()) for number in range(100)}
     calls, transactions = len(xapi.calls), idle.report()["transactions"]
@@ -327,7 +327,7 @@ def test_a_burst_costs_few_calls_and_transactions(idle: Syncing, xapi: FakeXapi)
     assert idle.report()["transactions"] - transactions <= 5
     give(xapi, "VIF", "vif0", nicira_iface_id="own-iface")
     idle.vsctl(*port("xenbr1", "vif200.0", **vif_and_vm(xapi))[1:])
-    idle.becomes("vif200.0", iface_id="own-iface")
+    idle.assert_becomes("vif200.0", iface_id="own-iface")
     assert ref_of("VIF", "vif0") in xapi.database.rows("VIF")
 
 

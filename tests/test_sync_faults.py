@@ -44,7 +44,7 @@ def idle(host: SandboxHost, xapi: FakeXapi) -> Iterator[Syncing]:
 def syncing(idle: Syncing) -> Syncing:
     """One that runs, and whose vif has its ids."""
     idle.start()
-    idle.becomes("vif1.0", iface_id="own-iface")
+    idle.assert_becomes("vif1.0", iface_id="own-iface")
     return idle
 
 
@@ -52,10 +52,10 @@ def plug(syncing: Syncing, name: str, vif: str) -> None:
     syncing.vsctl(*port("xenbr1", name, xs_vif_uuid=vif)[1:])
 
 
-def is_followed(syncing: Syncing, xapi: FakeXapi, word: str) -> None:
+def assert_is_followed(syncing: Syncing, xapi: FakeXapi, word: str) -> None:
     """Wait until a change in XAPI has arrived; and nothing was met that was not expected."""
     give(xapi, "VIF", "vif0", nicira_iface_id=word)
-    syncing.becomes("vif1.0", iface_id=word)
+    syncing.assert_becomes("vif1.0", iface_id=word)
     assert syncing.report()["faults"] == 0
 
 
@@ -65,28 +65,28 @@ def test_without_xapi_ids_are_the_uuids_until_it_is_there(idle: Syncing, xapi: F
     xapi.faults.set("absent")
     idle.vsctl(*port("xenbr0", "vif2.0", xs_vif_uuid=uuid_of(xapi, "VIF", "vif1"), iface_id="of-an-earlier-sync")[1:])
     idle.start()
-    idle.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), vm_id=uuid_of(xapi, "VM", "vm0"))
+    idle.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"), vm_id=uuid_of(xapi, "VM", "vm0"))
     assert eventually(lambda: idle.report()["xapi"] == AWAY)
-    idle.becomes("vif2.0", iface_id="of-an-earlier-sync", iface_status="active")
+    idle.assert_becomes("vif2.0", iface_id="of-an-earlier-sync", iface_status="active")
     plug(idle, "vif3.0", "unheard-of")
-    idle.becomes("vif3.0", iface_id="unheard-of")
+    idle.assert_becomes("vif3.0", iface_id="unheard-of")
     assert idle.ids("vif2.0")["iface-id"] == "of-an-earlier-sync"
     xapi.faults.clear()
-    idle.becomes("vif1.0", iface_id="own-iface")
-    idle.becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
-    is_followed(idle, xapi, "after")
+    idle.assert_becomes("vif1.0", iface_id="own-iface")
+    idle.assert_becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
+    assert_is_followed(idle, xapi, "after")
     assert idle.report()["xapi_problem"] == ""
 
 
 def test_another_sync_that_finds_no_xapi_keeps_what_the_first_wrote(syncing: Syncing, xapi: FakeXapi) -> None:
-    syncing.bridge_becomes("xenbr0", uuid_of(xapi, "network", "xenbr0"))
+    syncing.assert_bridge_becomes("xenbr0", uuid_of(xapi, "network", "xenbr0"))
     syncing.stop()
     xapi.faults.set("absent")
     before = syncing.rows(), syncing.rows("Bridge")
     syncing.start()
     assert eventually(lambda: syncing.report()["xapi"] == AWAY)
     plug(syncing, "vif3.0", "unheard-of")
-    syncing.becomes("vif3.0", iface_id="unheard-of")
+    syncing.assert_becomes("vif3.0", iface_id="unheard-of")
     after = syncing.rows()
     assert {name: after[name] for name in before[0]} == before[0] and syncing.rows("Bridge") == before[1]
 
@@ -95,21 +95,21 @@ def test_while_xapi_hangs_new_ids_are_the_uuids_and_old_ones_stay(syncing: Synci
     xapi.faults.set("silence")
     give(xapi, "VIF", "vif1", nicira_iface_id="not-heard")
     plug(syncing, "vif2.0", "unheard-of")
-    syncing.becomes("vif2.0", iface_id="unheard-of")
+    syncing.assert_becomes("vif2.0", iface_id="unheard-of")
     syncing.vsctl("del-port", "vif1.0", *port("xenbr1", "vif1.0", xs_vif_uuid=uuid_of(xapi, "VIF", "vif0")))
-    syncing.becomes("vif1.0", iface_id="own-iface")  # it is remembered
+    syncing.assert_becomes("vif1.0", iface_id="own-iface")  # it is remembered
     assert syncing.ask("version").code == 0
     xapi.faults.clear()
     xapi.faults.set("refuse", seconds=0.1)  # whoever waits for an answer waits no more
-    is_followed(syncing, xapi, "after")
+    assert_is_followed(syncing, xapi, "after")
     plug(syncing, "vif3.0", uuid_of(xapi, "VIF", "vif1"))
-    syncing.becomes("vif3.0", iface_id="not-heard")
+    syncing.assert_becomes("vif3.0", iface_id="not-heard")
 
 
 def test_it_ends_at_once_while_xapi_hangs(syncing: Syncing, xapi: FakeXapi) -> None:
     xapi.faults.set("silence")
     plug(syncing, "vif2.0", "unheard-of")
-    syncing.becomes("vif2.0", iface_id="unheard-of")
+    syncing.assert_becomes("vif2.0", iface_id="unheard-of")
     assert syncing.ask("exit").code == 0
     assert syncing.ended() == 0
 
@@ -120,8 +120,8 @@ def test_what_xapi_does_wrong_is_outlived(syncing: Syncing, xapi: FakeXapi) -> N
     for number, (name, where) in enumerate(PASSING):
         xapi.faults.set(name, **where)
         give(xapi, "VM", "vm0", nicira_vm_id="vm-%d" % number)  # news, so that XAPI is asked again
-        syncing.becomes("vif1.0", vm_id="vm-%d" % number)
-        is_followed(syncing, xapi, "after %s %d" % (name, number))
+        syncing.assert_becomes("vif1.0", vm_id="vm-%d" % number)
+        assert_is_followed(syncing, xapi, "after %s %d" % (name, number))
         assert eventually(lambda: xapi.faults.active() == []), name
         assert eventually(lambda: syncing.report()["xapi_problem"] == ""), name
     assert child.poll() is None
@@ -130,39 +130,39 @@ def test_what_xapi_does_wrong_is_outlived(syncing: Syncing, xapi: FakeXapi) -> N
 def test_a_xapi_without_events_is_asked_again_and_again(idle: Syncing, xapi: FakeXapi) -> None:
     xapi.faults.set("failure", code="MESSAGE_METHOD_UNKNOWN", params="event.from", method="event.from")
     idle.start()
-    idle.becomes("vif1.0", iface_id="own-iface")
+    idle.assert_becomes("vif1.0", iface_id="own-iface")
     assert "no event.from" in idle.report()["xapi"]
-    is_followed(idle, xapi, "after")
+    assert_is_followed(idle, xapi, "after")
     plug(idle, "vif2.0", uuid_of(xapi, "VIF", "vif1"))
-    idle.becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
+    idle.assert_becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
 
 
 def test_a_xapi_that_knows_no_sdn_controllers_is_followed(idle: Syncing, xapi: FakeXapi) -> None:
     xapi.faults.set("no_sdn_controller_class")
     idle.start()
-    is_followed(idle, xapi, "after")
+    assert_is_followed(idle, xapi, "after")
     assert idle.report()["xapi_problem"] == ""
 
 
 def test_odd_text_comes_through(syncing: Syncing, xapi: FakeXapi) -> None:
     xapi.faults.set("odd_text")
-    is_followed(syncing, xapi, "Br\u00fccke-\U0001f310-<&>")
+    assert_is_followed(syncing, xapi, "Br\u00fccke-\U0001f310-<&>")
     xapi.faults.clear()
-    is_followed(syncing, xapi, "after")
+    assert_is_followed(syncing, xapi, "after")
 
 
 def test_a_record_that_makes_no_sense_spoils_no_other_and_its_ids_stay(syncing: Syncing, xapi: FakeXapi) -> None:
     plug(syncing, "vif2.0", uuid_of(xapi, "VIF", "vif1"))
-    syncing.becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
+    syncing.assert_becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
     ref = ref_of("VIF", "vif1")
     xapi.database.set("VIF", ref, other_config="nonsense")
-    is_followed(syncing, xapi, "after")
+    assert_is_followed(syncing, xapi, "after")
     assert eventually(lambda: any(ref in note for note in syncing.report()["notes"]))
     assert syncing.ask("flush-cache").code == 0
-    is_followed(syncing, xapi, "after a flush")
+    assert_is_followed(syncing, xapi, "after a flush")
     assert syncing.ids("vif2.0")["iface-id"] == uuid_of(xapi, "VIF", "vif1")
     give(xapi, "VIF", "vif1", nicira_iface_id="sense")
-    syncing.becomes("vif2.0", iface_id="sense")
+    syncing.assert_becomes("vif2.0", iface_id="sense")
     assert eventually(lambda: syncing.report()["notes"] == [])
 
 
@@ -174,10 +174,10 @@ def test_a_database_server_that_is_killed_and_started_again_is_found(syncing: Sy
     give(xapi, "VIF", "vif0", nicira_iface_id="meanwhile")
     done = host.ovsxen("start")
     assert done.code == 0, done
-    syncing.becomes("vif1.0", iface_id="meanwhile")
+    syncing.assert_becomes("vif1.0", iface_id="meanwhile")
     plug(syncing, "vif2.0", "unheard-of")
-    syncing.becomes("vif2.0", iface_id="unheard-of")
-    is_followed(syncing, xapi, "after")
+    syncing.assert_becomes("vif2.0", iface_id="unheard-of")
+    assert_is_followed(syncing, xapi, "after")
     assert syncing.child is child and syncing.report()["is_connected"]
 
 
@@ -187,7 +187,7 @@ def test_a_sync_is_there_before_its_database(host: SandboxHost, xapi: FakeXapi) 
         syncing.start()
         host.start()
         syncing.vsctl("add-br", "xenbr0", *port("xenbr0", "vif1.0", xs_vif_uuid=uuid_of(xapi, "VIF", "vif0")))
-        syncing.becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
+        syncing.assert_becomes("vif1.0", iface_id=uuid_of(xapi, "VIF", "vif0"))
     finally:
         syncing.stop()
 
@@ -202,7 +202,7 @@ def test_a_database_server_that_is_stopped_for_a_while_is_waited_for(syncing: Sy
             assert syncing.ask("version").code == 0
     finally:
         syncing.host.signal(OVSDB_SERVER, signal.SIGCONT)
-    syncing.becomes("vif1.0", iface_id="meanwhile")
+    syncing.assert_becomes("vif1.0", iface_id="meanwhile")
 
 
 class Busy:
@@ -243,11 +243,11 @@ def test_others_get_their_ids_while_somebody_writes_to_one_row_all_the_time(
             words += port("xenbr1", "vif%d.0" % number, xs_vif_uuid="unheard-of-%d" % number)
         syncing.vsctl(*words[1:])
         for number in range(10, 20):
-            syncing.becomes("vif%d.0" % number, iface_id="unheard-of-%d" % number, iface_status="active")
+            syncing.assert_becomes("vif%d.0" % number, iface_id="unheard-of-%d" % number, iface_status="active")
         plug(syncing, "vif2.0", uuid_of(xapi, "VIF", "vif1"))
-        syncing.becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
+        syncing.assert_becomes("vif2.0", iface_id=uuid_of(xapi, "VIF", "vif1"))
     syncing.vsctl("set", "Interface", "vif1.0", "external_ids:xs-vif-uuid=%s" % uuid_of(xapi, "VIF", "vif0"))
-    is_followed(syncing, xapi, "after")
+    assert_is_followed(syncing, xapi, "after")
     assert syncing.ids("vif1.0")["writes"] == str(busy.writes)
 
 
@@ -263,7 +263,7 @@ def test_rows_that_go_in_mid_flight_keep_no_other_back(syncing: Syncing, xapi: F
                    for number in range(40))
 
     assert eventually(is_done)
-    is_followed(syncing, xapi, "after")
+    assert_is_followed(syncing, xapi, "after")
     assert "vif9.0" not in syncing.rows()
 
 
@@ -302,7 +302,7 @@ def come_to_rest(syncing: Syncing, xapi: FakeXapi, word: str) -> None:
     give(xapi, "VIF", "vif0", nicira_iface_id=word)
     syncing.vsctl("--if-exists", "del-port", "vif99.0", *port(
         "xenbr0", "vif99.0", xs_vif_uuid=uuid_of(xapi, "VIF", "vif0")))
-    syncing.becomes("vif99.0", iface_id=word)
+    syncing.assert_becomes("vif99.0", iface_id=word)
     syncing.vsctl("del-port", "vif99.0")
 
 
@@ -388,8 +388,8 @@ def test_a_flush_while_xapi_is_away_takes_no_id_back(syncing: Syncing, xapi: Fak
     assert eventually(lambda: syncing.report()["xapi_problem"] != "")
     assert syncing.ask("flush-cache").code == 0
     syncing.vsctl(*port("xenbr1", "vif9.0", xs_vif_uuid="unknown")[1:])
-    syncing.becomes("vif9.0", iface_id="unknown")
-    syncing.becomes("vif1.0", iface_id="own-iface")
+    syncing.assert_becomes("vif9.0", iface_id="unknown")
+    syncing.assert_becomes("vif1.0", iface_id="own-iface")
     xapi.faults.clear()
 
 
@@ -400,7 +400,7 @@ def test_nonsense_on_the_control_socket_concerns_nobody_else(syncing: Syncing) -
             client.connect(str(path))
             client.sendall(nonsense)
     plug(syncing, "vif9.0", "unknown")
-    syncing.becomes("vif9.0", iface_id="unknown")
+    syncing.assert_becomes("vif9.0", iface_id="unknown")
     assert eventually(lambda: syncing.ask("version").code == 0)
 
 
@@ -411,7 +411,7 @@ def test_while_there_is_no_database_nothing_is_begun(syncing: Syncing, xapi: Fak
     assert eventually(lambda: not syncing.report()["is_connected"])
     assert syncing.report()["transactions"] == before
     assert syncing.host.ovsxen("start").code == 0
-    syncing.becomes("vif1.0", iface_id="another")
+    syncing.assert_becomes("vif1.0", iface_id="another")
 
 
 def test_a_sync_that_is_stopped_by_a_signal_says_what_has_it_go_on(syncing: Syncing) -> None:

@@ -16,7 +16,16 @@ import ovs.json
 import ovs.poller
 import ovs.stream
 
-from ovsxen.ovs.labels import BRIDGE, INTERFACE, LabelledBridge, LabelledInterface, Labels, Relabelling
+from ovsxen.ovs.labels import (
+    BRIDGE,
+    INTERFACE,
+    SECURE,
+    STANDALONE,
+    LabelledBridge,
+    LabelledInterface,
+    Labels,
+    Relabelling,
+)
 
 COMMENT = "ovsxen sync: external_ids from XAPI"
 RECONNECT_MS = (1000, 1000)  # less than a second python-ovs does not take
@@ -25,7 +34,7 @@ DECODER = json.JSONDecoder()
 KEYS_AT_MOST = 256
 TEXT = {"type": "string"}
 MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
-FAIL_MODE = {"type": {"key": {"type": "string", "enum": ["set", ["secure", "standalone"]]}, "min": 0, "max": 1}}
+FAIL_MODE = {"type": {"key": {"type": "string", "enum": ["set", [SECURE, STANDALONE]]}, "min": 0, "max": 1}}
 SCHEMA: Dict[str, Any] = {"name": "Open_vSwitch", "version": "1.0.0", "tables": {
     BRIDGE: {"columns": {"name": TEXT, "external_ids": MAP, "fail_mode": FAIL_MODE, "other_config": MAP}},
     INTERFACE: {"columns": {"name": TEXT, "external_ids": MAP}}}}

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 NULL_REF = "OpaqueRef:NULL"
 NO_VLAN = -1
-OWNERS_KEYS = ("nicira-iface-id", "nicira-vm-id", "neutron-port-uuid")
+NICIRA_IFACE, NICIRA_VM, NEUTRON = "nicira-iface-id", "nicira-vm-id", "neutron-port-uuid"
+OWNERS_KEYS = (NICIRA_IFACE, NICIRA_VM, NEUTRON)
 NO_KEYS: Mapping[str, str] = MappingProxyType({})
 CLASS_UNKNOWN = "MESSAGE_METHOD_UNKNOWN"
 INTEGER = re.compile(r"-?[0-9]{1,19}")
