@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import threading
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 
 from ovsxen.host import process
 from ovsxen.ovs.daemons import OVSDB_SERVER, XAPI_SYNC
-from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import ref_of
+from tests.busy import Busy
 from tests.conftest import SandboxHost
 from tests.histories import COPIED, STEPS, Site, Step, carried, complaints
 from tests.syncing import WITHIN_S, Syncing, eventually, give, matches, port, uuid_of
@@ -205,38 +204,16 @@ def test_a_database_server_that_is_stopped_for_a_while_is_waited_for(syncing: Sy
     syncing.assert_becomes("vif1.0", iface_id="meanwhile")
 
 
-class Busy:
-    """Somebody who writes to an interface's external_ids all the time, and never to what is ours."""
-
-    def __init__(self, host: SandboxHost, name: str) -> None:
-        self._host = host
-        self._name = name
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-        self.writes = 0
-
-    def __enter__(self) -> "Busy":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    def _write(self) -> None:
-        with Connection(self._host.paths.db_sock, "the database", WITHIN_S) as connection:
-            while not self._ends.wait(0.0005):
-                self.writes += 1
-                count = ["map", [["writes", str(self.writes)]]]
-                connection.call("transact", ["Open_vSwitch", {
-                    "op": "mutate", "table": "Interface", "where": [["name", "==", self._name]],
-                    "mutations": [["external_ids", "delete", ["set", ["writes"]]], ["external_ids", "insert", count]],
-                }], WITHIN_S)
+def count_on_vif1(writes: int) -> Dict[str, Any]:
+    """A key of vif1.0's external_ids that is not ours."""
+    count = ["map", [["writes", str(writes)]]]
+    return {"op": "mutate", "table": "Interface", "where": [["name", "==", "vif1.0"]],
+            "mutations": [["external_ids", "delete", ["set", ["writes"]]], ["external_ids", "insert", count]]}
 
 
 def test_others_get_their_ids_while_somebody_writes_to_one_row_all_the_time(
         syncing: Syncing, xapi: FakeXapi) -> None:
-    with Busy(syncing.host, "vif1.0") as busy:
+    with Busy(syncing.host, count_on_vif1, 0.0005) as busy:
         assert eventually(lambda: busy.writes > 20)
         words: List[str] = ["--", "clear", "Interface", "vif1.0", "external_ids"]
         for number in range(10, 20):

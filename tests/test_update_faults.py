@@ -28,7 +28,6 @@ from ovsxen.host.clock import Deadline
 from ovsxen.host.settings import read_settings
 from ovsxen.ovs import daemons, launch
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
-from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.sandbox import certificates, sandbox
 from ovsxen.sandbox.xapi import wire
 from ovsxen.sandbox.xapi.faults import FAULTS, Place
@@ -36,6 +35,7 @@ from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.views import ODD
 from ovsxen.sandbox.xapi.world import make_world
 from ovsxen.xapi.session import connect
+from tests.busy import Busy
 from tests.conftest import Finished, MakeHost, SandboxHost, processes_of
 from tests.test_update import FAIL_MODE, database, fail_mode, flows, introduce, other_config, update
 
@@ -533,35 +533,13 @@ def plugins_of(host: SandboxHost) -> List[str]:
 
 # What the host does wrong
 
-class Writer:
-    """Somebody who changes a bridge's other_config all the time."""
-
-    def __init__(self, host: SandboxHost, bridge: str) -> None:
-        self._host = host
-        self._bridge = bridge
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._write)
-        self.writes = 0
-
-    def __enter__(self) -> "Writer":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-
-    def _write(self) -> None:
-        with Connection(self._host.paths.db_sock, "the database", WITHIN_S) as connection:
-            while not self._ends.wait(0.001):
-                self.writes += 1
-                row = {"other_config": ["map", [["writes", str(self.writes)]]]}
-                connection.call("transact", ["Open_vSwitch", {
-                    "op": "update", "table": "Bridge", "where": [["name", "==", self._bridge]], "row": row}], WITHIN_S)
+def count_on_xenbr1(writes: int) -> Dict[str, Any]:
+    row = {"other_config": ["map", [["writes", str(writes)]]]}
+    return {"op": "update", "table": "Bridge", "where": [["name", "==", "xenbr1"]], "row": row}
 
 
 def test_somebody_who_writes_all_the_time_makes_it_end_not_hang(world: World) -> None:
-    with Writer(world.host, "xenbr1") as writer:
+    with Busy(world.host, count_on_xenbr1, 0.001) as writer:
         ended = run(world, BY_COMMAND)
         reached = writer.writes
         assert Deadline(WITHIN_S).wait_until(lambda: writer.writes > reached)
