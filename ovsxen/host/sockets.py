@@ -39,12 +39,17 @@ def takes_datagram(address: str, within_s: float) -> bool:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as tried:
         try:
-            tried.connect("\0" + address[1:] if address.startswith("@") else address)
+            tried.connect(as_bound(address))
         except OSError:
             return True
         poller = select.poll()
         poller.register(tried, select.POLLOUT)
         return bool(poller.poll(within_s * 1000))
+
+
+def as_bound(address: str) -> str:
+    """A socket's address as the kernel takes it; one that begins with @ is no file (unix(7), abstract)."""
+    return "\0" + address[1:] if address.startswith("@") else address
 
 
 def socket_inodes(pid: int) -> FrozenSet[int]:

@@ -1,18 +1,21 @@
 """The one door to systemd: what it hears of a unit of Type=notify (sd_notify(3), systemd.service(5)), and what it is
 asked to do with another one.
 
-The package (systemd-python) is imported only where systemd listens: a SysV host has none. It reads NOTIFY_SOCKET
-itself, each time, so this stays in the environment: this process may run itself anew with the same process id, and is
-then still heard. Other programs must not inherit it.
+The package (systemd-python) is imported only where systemd listens: a SysV host has none. It is built for one version
+of Python, so a program that is to run with any cannot bring it, and there it is done without.
+
+NOTIFY_SOCKET stays in the environment: this process may run itself anew with the same process id, and is then still
+heard. Other programs must not inherit it.
 """
 
 import os
+import socket
 from typing import Callable, Mapping, NamedTuple, Optional
 
-from ovsxen.errors import AdministratorError, NotInstalled
+from ovsxen.errors import AdministratorError
 from ovsxen.host import proc
 from ovsxen.host.proc import NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC
-from ovsxen.host.sockets import takes_datagram
+from ovsxen.host.sockets import as_bound, takes_datagram
 
 READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
@@ -67,18 +70,21 @@ class Notifier(NamedTuple):
 
 
 def open_notifier() -> Notifier:
-    """The way to the systemd that started this process, or to nobody.
-
-    Raises NotInstalled where systemd listens and cannot be told: it would wait until its patience ends.
-    """
-    if not os.environ.get(NOTIFY_SOCKET):
+    """The way to the systemd that started this process, or to nobody."""
+    address = os.environ.get(NOTIFY_SOCKET, "")
+    if not address:
         return Notifier()
     try:
         from systemd import daemon
-    except ImportError as error:
-        raise NotInstalled("systemd waits to hear from this service, and Python's package for that cannot be used (%s)"
-                           % error, "install systemd-python, from PyPI or as python3-systemd") from error
-    return Notifier(daemon.notify, os.environ[NOTIFY_SOCKET])
+    except ImportError:
+        return Notifier(lambda text: _send(address, text), address)
+    return Notifier(daemon.notify, address)
+
+
+def _send(address: str, text: str) -> None:
+    """One message as the package sends it: a datagram, with the kernel's word for who sent it. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+        end.sendto(text.encode("utf-8"), as_bound(address))
 
 
 def beat_s(environ: Mapping[str, str], pid: int) -> Optional[float]:
