@@ -29,7 +29,7 @@ def call(xapi: FakeXapi, host: SandboxHost, function: str, plugin: str = NAMES[0
 
 def test_the_file_is_what_xapi_can_run() -> None:
     assert os.access(str(PLUGIN), os.X_OK)
-    assert PLUGIN.read_text().startswith("#!/usr/bin/python3 -I\n")
+    assert PLUGIN.read_text().startswith("#!/usr/bin/python3 -IS\n")
     compile(PLUGIN.read_text(), str(PLUGIN), "exec")
 
 
