@@ -7,13 +7,15 @@ import errno
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, Iterable, Iterator, NamedTuple, Optional
+from typing import BinaryIO, Callable, Iterable, Iterator, NamedTuple, Optional
 
 from ovsxen.host import process
 
 BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
 STAGED_SUFFIX = ".staged"
+NOT_LINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
+"""A file gets no second name there (link(2)), and a copy may do."""
 
 NONSENSE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 """What comes of reading a value out of text that somebody else may have written."""
@@ -40,6 +42,87 @@ def write_file(path: Path, content: Iterable[bytes], mode: int = 0o644, *, durab
         raise
     if durable:
         sync_directory(path.parent)
+
+
+class Identity(NamedTuple):
+    """Tells what lies at a name from what is put there later."""
+
+    device: int
+    inode: int
+    mtime_ns: int
+    size_bytes: int
+
+
+class ChangedMeanwhile(OSError):
+    """At a name there is no longer what was found there."""
+
+
+def identify(path: Path) -> Optional[Identity]:
+    """What lies at `path` itself (a link is not followed); None for nothing. Raises OSError."""
+    try:
+        found = os.lstat(str(path))
+    except FileNotFoundError:
+        return None
+    return Identity(found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def expect(path: Path, found: Optional[Identity]) -> None:
+    """Raises ChangedMeanwhile where something else lies at `path` than what was found."""
+    if identify(path) != found:
+        raise ChangedMeanwhile(errno.EAGAIN, "changed by somebody else meanwhile", str(path))
+
+
+def replace(path: Path, make: Callable[[Path], None], found: Optional[Identity]) -> None:
+    """Put at `path`, in one durable step, what `make` makes under the name that it is given, if what was found there
+    still is there. The name is never without the one or the other. Raises OSError, ChangedMeanwhile among them.
+    """
+    staged = staged_name(path)
+    remove_if_there(staged)
+    try:
+        make(staged)
+        expect(path, found)
+        os.rename(str(staged), str(path))
+    finally:  # rename(2) leaves both names where they are of one file
+        remove_if_there(staged)
+    sync_directory(path.parent)
+
+
+def clone(path: Path, other: Path) -> None:
+    """Give the file or symbolic link at `path` another name, on disk when this returns; where two names of one file
+    cannot be (another file system), a copy with its mode, owner, times and extended attributes. Raises OSError.
+    """
+    try:
+        os.link(str(path), str(other), follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NOT_LINKABLE:
+            raise
+        _copy(path, other)
+    if not other.is_symlink():
+        sync_file(other)
+
+
+def _copy(path: Path, other: Path) -> None:
+    import shutil  # for what a directory on another file system alone needs
+
+    if path.is_symlink():
+        os.symlink(os.readlink(str(path)), str(other))
+    else:
+        with open_regular(path) as source, open(str(other), "xb") as copy:
+            shutil.copyfileobj(source, copy)
+    owner = os.lstat(str(path))
+    os.chown(str(other), owner.st_uid, owner.st_gid, follow_symlinks=False)
+    shutil.copystat(str(path), str(other), follow_symlinks=False)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a regular file's bytes, in hexadecimal. Raises OSError."""
+    from hashlib import sha256 as new_digest  # it brings OpenSSL in, which takes 2 ms that a boot can do without
+
+    digest = new_digest()
+    with open_regular(path) as stream:
+        for block in iter(lambda: stream.read(BLOCK_BYTES), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def staged_name(path: Path) -> Path:
