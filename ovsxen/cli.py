@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SEQUENCE_SCHEMA = 1
 ANSWER_SCHEMA = 1
+PLUGIN_SCHEMA = 1
 DEFAULT_STALE_BRIDGES = 3
 HELP_WIDTH = 100  # given, because finding out the terminal's costs every boot 2 ms
 LINE_CHARACTERS = 1000
@@ -30,17 +31,24 @@ LINE_CHARACTERS = 1000
 OLD_SPELLINGS = {"--save-flows=yes": "--save-flows"}
 """What the old init script took."""
 
-OPTIONS = ("directory", "json", "dry_run", "detach", "flush", "stop", "undo", "save_flows", "ha", "stale_bridges",
-           "command")
-NAMES = {"directory": "directory", "command": "command after --"}
+OPTIONS = ("argument", "json", "dry_run", "detach", "flush", "stop", "undo", "save_flows", "ha", "stale_bridges",
+           "force", "command")
+NAMES = {"argument": "argument", "command": "command after --"}
 
 
 class Verb(NamedTuple):
-    """What a verb is for, the options and arguments that it takes, and the function that it is."""
+    """What a verb is for, the options and arguments that it takes, the function that it is, and the words of which it
+    needs one as its argument, if any.
+    """
 
     help: str
     takes: Tuple[str, ...]
     run: Callable[[argparse.Namespace], int]
+    words: Tuple[str, ...] = ()
+
+    @property
+    def help_with_words(self) -> str:
+        return "%s: %s" % ("|".join(self.words), self.help) if self.words else self.help
 
 
 def main(arguments: Optional[List[str]] = None) -> int:
@@ -90,11 +98,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ovsxen", usage="ovsxen [--root DIR] VERB [OPTION...]",
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=HELP_WIDTH),
         description="Boots Open vSwitch on a XenServer or XCP-ng host, makes it agree with XAPI, and tells the truth.",
-        epilog="verbs:\n" + "\n".join("  %-*s  %s" % (width, name, verb.help) for name, verb in VERBS.items()))
+        epilog="\n".join(["verbs:"] + ["  %-*s  %s" % (width, name, verb.help_with_words)
+                                       for name, verb in VERBS.items()]))
     parser.add_argument("--root", default=os.environ.get("OVSXEN_ROOT", "/"), metavar="DIR",
                         help="the host's file system starts here (default: OVSXEN_ROOT, else /)")
     parser.add_argument("verb", metavar="VERB", choices=list(VERBS), help="what to do, see below")
-    parser.add_argument("directory", nargs="?", metavar="DIR", help="where sandbox makes its host")
+    parser.add_argument("argument", nargs="?", metavar="ARGUMENT",
+                        help="where sandbox makes its host; which of its words a verb that has words is to do")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done and why; change nothing")
     parser.add_argument("--detach", action="store_true",
@@ -105,19 +115,25 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--save-flows", action="store_true", help="keep flows, groups and meters over a restart")
     parser.add_argument("--ha", choices=("restart",),
                         help="stop the HA daemon around force-reload-kmod, and start it again")
+    parser.add_argument("--force", action="store_true", help="divert a plugin of XAPI's whatever it is")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
     return parser
 
 
 def _misused(options: argparse.Namespace) -> str:
     """What was given to a verb that does not take it, or not given to one that needs it; "" when nothing."""
-    takes = VERBS[options.verb].takes
+    verb = VERBS[options.verb]
+    takes = verb.takes + (("argument",) if verb.words else ())
     for name in OPTIONS:
         if getattr(options, name) not in (None, False, []) and name not in takes:
             return "%s takes no %s" % (options.verb, NAMES.get(name, "--" + name.replace("_", "-")))
     if options.verb == "sync" and options.detach + options.flush + options.stop > 1:
         return "sync takes one of --detach, --flush and --stop"
-    return "sandbox needs a directory" if "directory" in takes and not options.directory else ""
+    if verb.words and options.argument not in verb.words:
+        return "%s needs one of %s" % (options.verb, ", ".join(verb.words))
+    if options.force and options.argument != "divert":
+        return "%s %s takes no --force" % (options.verb, options.argument)
+    return "sandbox needs a directory" if "argument" in takes and not options.argument else ""
 
 
 def warn(text: str) -> None:
@@ -312,6 +328,39 @@ def _print_answer(options: argparse.Namespace, ask: "Callable[[], Answer]") -> i
     return exit_code
 
 
+def run_plugin(options: argparse.Namespace) -> int:
+    """Have XAPI run ovsxen's plugin, or its own; or say which it runs (docs/update.md has the exit codes)."""
+    from ovsxen import divert
+    paths = find_host(options).paths
+    acts: Dict[str, Callable[[], divert.Diversion]] = {
+        "divert": lambda: divert.divert(paths, _say_nothing if options.json else warn, force=options.force),
+        "restore": lambda: divert.restore(paths), "status": lambda: divert.status(paths)}
+    body = {"schema": PLUGIN_SCHEMA, "verb": options.verb, "word": options.argument, "error": ""}
+    try:
+        done = acts[options.argument]()
+    except Exception as raised:
+        error = explain(raised, "which plugin XAPI runs cannot be told")
+        exit_code = divert.Runs.UNKNOWN.exit_code if options.argument == "status" else error.exit_code
+        if options.json:
+            _print_json(dict(body, exit_code=exit_code, error=str(error), runs=divert.Runs.UNKNOWN.value))
+        else:
+            warn(str(error))
+        return exit_code
+    exit_code = EXIT_OK if options.argument == "restore" else divert.judge(done.found).exit_code
+    if options.json:
+        _print_json(dict(body, exit_code=exit_code, **done.as_json()))
+        return exit_code
+    for step in done.steps:
+        _print("  changed: %s" % step.value, sys.stdout)
+    if not done.left_alone:  # else it is what the warning said
+        _print(divert.as_text(done.found, paths), sys.stdout)
+    return exit_code
+
+
+def _say_nothing(_text: str) -> None:
+    """For what the JSON object says."""
+
+
 def show_version(options: argparse.Namespace) -> int:
     """Print versions; those that run come from the daemons themselves."""
     from ovsxen.versions import read_versions
@@ -325,7 +374,7 @@ def run_sandbox(options: argparse.Namespace) -> int:
     """Make a host in a directory, run a command in it, take it down."""
     from ovsxen.sandbox import sandbox
     stale_bridges = DEFAULT_STALE_BRIDGES if options.stale_bridges is None else options.stale_bridges
-    return sandbox.run(Path(options.directory), stale_bridges, options.command, warn)
+    return sandbox.run(Path(options.argument), stale_bridges, options.command, warn)
 
 
 def show_help(_options: argparse.Namespace) -> int:
@@ -354,7 +403,9 @@ VERBS: Dict[str, Verb] = {
     "load-kmod": Verb("load the kernel module, or say why it cannot be", ("json",), run_sequence),
     "force-reload-kmod": Verb("replace the kernel module by the installed one; addresses, routes and flows are kept",
                               ("json", "ha"), run_sequence),
+    "plugin": Verb("have XAPI run ovsxen's plugin in place of its own, its own again, or say which it runs",
+                   ("json", "force"), run_plugin, ("divert", "restore", "status")),
     "sandbox": Verb("make a XenServer host in DIR, run `-- COMMAND` (default: a shell) in it, take it down",
-                    ("directory", "stale_bridges", "command"), run_sandbox),
+                    ("argument", "stale_bridges", "command"), run_sandbox),
     "help": Verb("this text", (), show_help),
 }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TURN_WITHIN_S = 45.0
 UPDATE_TURN_WITHIN_S = 20.0  # of the 30 that an update may take
+PLUGIN_TURN_WITHIN_S = 10.0
 QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
 REMEDIES = {errno.ENOSPC: "make room on that file system, then do it again",
             errno.EDQUOT: "make room on that file system, then do it again",
@@ -114,6 +115,11 @@ def take_turn(paths: Paths, within_s: float = TURN_WITHIN_S) -> process.HeldLock
 def take_update_turn(paths: Paths) -> process.HeldLock:
     """The lock under which one process at a time makes the switch agree with XAPI, or resets it. Raises likewise."""
     return _take(paths.update_turn, UPDATE_TURN_WITHIN_S, "making the switch agree with XAPI")
+
+
+def take_plugin_turn(paths: Paths) -> process.HeldLock:
+    """The lock under which one process at a time changes which plugin XAPI runs. Raises likewise."""
+    return _take(paths.plugin_turn, PLUGIN_TURN_WITHIN_S, "diverting or restoring XAPI's plugin")
 
 
 def _take(lock: Path, within_s: float, busy_with: str) -> process.HeldLock:

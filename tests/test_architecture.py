@@ -62,6 +62,8 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "report": ("host",),
     "sequence": ("errors", "host", "ovs", "report"),
     "status": ("answer", "look", "ovs", "plan_boot", "report", "sync_report", "watch_report"),
+    "divert": ("errors", "host", "known_plugins", "sequence"),
+    "known_plugins": (),
     "errors": (),
 }
 AHEAD = {("phases_offline", "phases_online")}

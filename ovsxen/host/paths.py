@@ -133,6 +133,30 @@ class Paths(NamedTuple):
         return self.root / "etc/xapi.d/plugins"
 
     @property
+    def own_plugin(self) -> Path:
+        return self.plugins / "openvswitch-cfg-update"
+
+    @property
+    def called_plugin(self) -> Path:
+        """What XAPI runs. The name belongs to the package xapi-core (helpers.ml, update_vswitch_controller)."""
+        return self.plugins / "openvswitch-config-update"
+
+    @property
+    def diverted_plugin(self) -> Path:
+        """XAPI's own plugin, while ovsxen's has its name."""
+        return self.root / "var/lib/ovsxen/openvswitch-config-update"
+
+    @property
+    def plugin_turn(self) -> Path:
+        """Whoever diverts XAPI's plugin, or restores it, holds the lock on this file."""
+        return self.root / "run/ovsxen-plugin.lock"
+
+    @property
+    def xapi_program(self) -> Path:
+        """XAPI itself, of the package xapi-core like its plugin."""
+        return self.root / "opt/xensource/bin/xapi"
+
+    @property
     def xapi_ssl_pem(self) -> Path:
         """The host's key and certificate, both in one file."""
         return self.root / "etc/xensource/xapi-ssl.pem"
