@@ -13,6 +13,7 @@ from ovsxen.gate import unless_disabled
 from ovsxen.host import ha, identity, interfaces, kept_interfaces, kmod, modprobe, proc, process, systemd
 from ovsxen.host.interfaces import KeptInterfaces
 from ovsxen.host.modprobe import ModuleRefused, ModuleStays, Parameters
+from ovsxen.host.systemd import SYNC_UNIT
 from ovsxen.ovs import daemons, datapaths, switching
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, State
 from ovsxen.phases_online import open_database
@@ -20,7 +21,6 @@ from ovsxen.report import Outcome, Phase
 from ovsxen.restart import STOP_VSWITCHD, Restart, Stages, run_stages
 from ovsxen.sequence import Host, Result, Run, Step, Warn
 
-SYNC_UNIT = "openvswitch-xapi-sync.service"
 SYSTEMCTL_WITHIN_S = 20.0
 REPLACEABLE, KEEP, STOP_HA, DATAPATHS = "replaceable", "keep", "stop HA", "datapaths"
 INTERFACES = "interfaces"

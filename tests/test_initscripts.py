@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
-from ovsxen import agreeing, lifecycle, replace_kmod, sequence, sync
+from ovsxen import agreeing, lifecycle, sequence, sync
 from ovsxen.host import process, systemd
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.clock import Deadline
@@ -27,7 +27,7 @@ INITSCRIPTS = REPOSITORY / "initscripts"
 SCRIPT = INITSCRIPTS / "openvswitch"
 UPDATE_SCRIPT = INITSCRIPTS / "openvswitch-xapi-update"
 UNIT = INITSCRIPTS / "openvswitch.service"
-SYNC_UNIT = INITSCRIPTS / replace_kmod.SYNC_UNIT
+SYNC_UNIT = INITSCRIPTS / systemd.SYNC_UNIT
 UNITS = (UNIT, SYNC_UNIT)
 SYSCONFIG_TEMPLATE = INITSCRIPTS / "sysconfig.openvswitch"
 LOGROTATE = INITSCRIPTS / "logrotate.openvswitch"

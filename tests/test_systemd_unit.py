@@ -17,8 +17,8 @@ import pytest
 
 from ovsxen.host.clock import Deadline
 from ovsxen.host.proc import OF_THE_SERVICE
+from ovsxen.host.systemd import SYNC_UNIT
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
-from ovsxen.replace_kmod import SYNC_UNIT
 from ovsxen.sandbox import contents, sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 

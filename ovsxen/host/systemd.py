@@ -1,5 +1,5 @@
 """The one door to systemd: what it hears of a unit of Type=notify (sd_notify(3), systemd.service(5)), and what it is
-asked to do with another one.
+asked to do with others.
 
 The package (systemd-python) is imported only where systemd listens: a SysV host has none. It is built for one version
 of Python, so a program that is to run with any cannot bring it, and there it is done without.
@@ -9,13 +9,21 @@ heard. Other programs must not inherit it.
 """
 
 import os
+import re
 import socket
-from typing import Callable, Mapping, NamedTuple, Optional
+from pathlib import Path
+from typing import Callable, Mapping, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import AdministratorError
-from ovsxen.host import proc
+from ovsxen.host import files, proc
 from ovsxen.host.proc import NOTIFY_SOCKET, WATCHDOG_PID, WATCHDOG_USEC
 from ovsxen.host.sockets import as_bound, takes_datagram
+
+SWITCH_UNIT = "openvswitch.service"
+SYNC_UNIT = "openvswitch-xapi-sync.service"
+
+SPARING = "ovsxen-spare-all.conf"
+"""A drop-in that is there only while a unit is started anew, and by which nothing ends that runs in it."""
 
 READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
@@ -110,6 +118,67 @@ def restart_unit(name: str, within_s: float) -> bool:
         raise AdministratorError("%s was not restarted (%s)" % (name, ended.complaint),
                                  "run `systemctl restart %s`" % name)
     return True
+
+
+class Unit(NamedTuple):
+    """A unit as systemd has it. `main_pid` is 0 where it knows of none; `stops`: there is a command for its stop."""
+
+    state: str
+    main_pid: int
+    kill_mode: str
+    start_command: Tuple[str, ...]
+    stops: bool
+
+
+def look_at(name: str, within_s: float) -> Unit:
+    """Ask systemd. One that it does not know is inactive. Raises AdministratorError, NoAnswer, NotInstalled."""
+    asked = ("ActiveState", "MainPID", "KillMode", "ExecStart", "ExecStop")
+    said = _systemctl(sum((("--property", one) for one in asked), ("show",)) + (name,), within_s)
+    found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)  # systemd 219 knows no --value
+    command = re.search(r"argv\[\]=(.*?) ;", found.get("ExecStart", ""))
+    return Unit(found.get("ActiveState", ""), int(found.get("MainPID") or 0), found.get("KillMode", ""),
+                tuple(command.group(1).split()) if command else (), bool(found.get("ExecStop")))
+
+
+def reload_definitions(units: Path, within_s: float) -> None:
+    """Have systemd read all units anew. `units`: where those of this boot are; of what a killed start_anew has left
+    there it is rid, too. Raises AdministratorError, NoAnswer, NotInstalled, OSError.
+    """
+    for left in units.glob("*.d/" + SPARING):
+        files.remove_if_there(left)
+    _systemctl(("daemon-reload",), within_s)
+
+
+def start_anew(name: str, units: Path, within_s: float) -> None:
+    """Start a unit that runs once more, by its definition as it is now, and end nothing that runs in it; other units do
+    not notice.
+
+    A restart ends the main process, which may be a stranger that systemd has once guessed (Type=forking without a
+    PIDFile=), or all processes, or runs a command to stop them: then a drop-in spares them. Without dependencies,
+    because what is bound to the unit would be restarted with it. Raises AdministratorError, NoAnswer, NotInstalled,
+    OSError.
+    """
+    unit = look_at(name, within_s)
+    restart = ("--job-mode=ignore-dependencies", "restart", name)
+    if unit.main_pid == 0 and unit.kill_mode == "process" and not unit.stops:
+        _systemctl(restart, within_s)
+        return
+    directory = units / (name + ".d")
+    files.make_directory(directory, 0o755)
+    try:
+        files.write_file(directory / SPARING, [b"[Service]\nKillMode=none\nExecStop=\nExecStopPost=\n"], durable=False)
+        _systemctl(("daemon-reload",), within_s)
+        _systemctl(restart, within_s)
+    finally:
+        reload_definitions(units, within_s)
+
+
+def _systemctl(arguments: Tuple[str, ...], within_s: float) -> str:
+    ended = proc.run(("systemctl",) + arguments, within_s)
+    if ended.returncode != 0:
+        raise AdministratorError("`systemctl %s` failed (%s)" % (" ".join(arguments), ended.complaint),
+                                 "look at `systemctl status`")
+    return ended.stdout
 
 
 def _status(text: str) -> str:
