@@ -6,9 +6,9 @@ Each looks, acts where something is not right yet, and says what it did. In a dr
 import errno
 import os
 from pathlib import Path
-from typing import Tuple
+from typing import Optional, Tuple
 
-from ovsxen.errors import AdministratorError, NotInstalled
+from ovsxen.errors import AdministratorError, NotInstalled, OvsxenError
 from ovsxen.host import files, identity, kmod, proc
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import SOCKET_PATH_LIMIT, longest_socket_path
@@ -103,6 +103,30 @@ def prepare_database(run: Run) -> Result:
         if not run.dry_run:  # a start that was killed while it kept a copy left half of it
             confdb.remove_leftovers(confdb.find_leftovers(confdb.real_path(run.paths.conf_db), in_use=True))
         return Result(Outcome.UNCHANGED, "in use by %s" % server.label)
+    confdb.require_free(run.paths.run_conf_db)
+    taken = _take_over_left(run) if os.path.lexists(str(run.paths.run_conf_db)) else None
+    if taken is not None and run.dry_run:
+        return taken
+    prepared = _prepare_file(run)
+    if taken is None:
+        return prepared
+    outcome = Outcome.DONE if prepared.outcome is Outcome.UNCHANGED else prepared.outcome
+    return prepared._replace(outcome=outcome, reason="%s; %s" % (taken.reason, prepared.reason))
+
+
+def _take_over_left(run: Run) -> Optional[Result]:
+    """The database that another package's server has left in the run directory, if any. Raises OSError."""
+    from ovsxen.ovs import confdb_move  # once in the life of a host
+
+    left = confdb_move.find_left(run.paths)
+    if left is None or run.dry_run:
+        return Result(Outcome.WOULD, "take over what is in %s" % left) if left else None
+    owner = launch.find_owner(run.settings.ovs_user)
+    return Result(Outcome.DONE, confdb_move.move_left(run.paths, left, lambda path: files.give_to(path, owner)))
+
+
+def _prepare_file(run: Run) -> Result:
+    """The file itself, which no server has open."""
     found = run.checked = confdb.observe(run.paths.conf_db, run.paths.schema)
     planned = confdb_plan.plan(found)
     if run.guards_bridges and found.log.kind is not dblog.Kind.GOOD:
@@ -154,12 +178,37 @@ def start_ovsdb_server(run: Run) -> Result:
 def _adopt_server(run: Run, server: Daemon) -> Result:
     """A server that runs. Where the start that it is from was killed, nobody has looked yet what it did not take."""
     daemons.require_pidfile(run.paths, server, dry_run=run.dry_run)
+    moved = _move_served(run, server)
+    if moved is not None:
+        return moved
     refused = "" if run.follows_an_ended_start else _ask_for_refusal(run)
     if refused and run.dry_run:
         return Result(Outcome.WOULD, "keep conf.db aside as it is: %s" % refused)
     if refused:
         return Result(Outcome.DEGRADED, _keep_refused(run, server, refused))
     return Result(Outcome.UNCHANGED, "%s runs" % server.label)
+
+
+def _move_served(run: Run, server: Daemon) -> Optional[Result]:
+    """Have a server that another package has started serve conf.db where ovsxen has it; None where it does."""
+    if not os.path.lexists(str(run.paths.run_conf_db)):
+        return None
+    from ovsxen.ovs import confdb_move  # once in the life of a host
+
+    if run.dry_run:
+        would = confdb_move.is_to_move(run.paths, server)
+        return Result(Outcome.WOULD, "move its database to %s" % run.paths.conf_db) if would else None
+    try:
+        moved = confdb_move.move_served(run.paths, server, compaction_within_s(run))
+    except OvsxenError as error:
+        return Result(Outcome.DEGRADED, str(error))
+    return Result(Outcome.DONE, moved) if moved else None
+
+
+def compaction_within_s(run: Run) -> float:
+    """What a server that runs has for writing its whole database."""
+    sizes = [path.stat().st_size for path in (run.paths.conf_db, run.paths.run_conf_db) if path.is_file()]
+    return run.settings.answer_timeout_s + dbtool.allowance_s(max(sizes, default=0))
 
 
 def _find_refusal(run: Run, log_began: int) -> str:

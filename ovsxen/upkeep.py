@@ -2,18 +2,26 @@
 
 from ovsxen import phases_online as online
 from ovsxen.errors import NoAnswer, Refused
-from ovsxen.ovs import confdb, daemons, dblog, dbtool, generations, losses
+from ovsxen.ovs import confdb, confdb_move, daemons, dblog, dbtool, generations, losses
 from ovsxen.ovs.daemons import OVSDB_SERVER, State
 from ovsxen.ovs.dblog import Kind
+from ovsxen.phases_offline import compaction_within_s
 from ovsxen.report import Outcome
 from ovsxen.sequence import Result, Run
 
 
 def rewrite_database(run: Run) -> Result:
-    """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone."""
+    """What its file has lost, a server that runs still knows and writes anew when asked; once stopped it is gone.
+
+    What it has in the run directory it writes where ovsxen has conf.db. Raises AdministratorError where it cannot,
+    NoAnswer.
+    """
     server = daemons.find_anywhere(run.paths, OVSDB_SERVER)
     if server.state is not State.RUNNING:
         return Result(Outcome.SKIPPED, "ovsdb-server does not run")
+    moved = confdb_move.move_served(run.paths, server, compaction_within_s(run))
+    if moved:
+        return Result(Outcome.DONE, moved)
     path = confdb.real_path(run.paths.conf_db)
     log = dblog.check(path, dbtool.DATABASE)
     if log.kind is Kind.GOOD:
@@ -32,7 +40,12 @@ def prepare_to_end_server(run: Run) -> Result:
 
     Raises AdministratorError that names them, NoAnswer.
     """
-    result = rewrite_database(run)
+    try:
+        result = rewrite_database(run)
+    except NoAnswer as error:
+        if confdb_move.find_left(run.paths) is None:
+            raise
+        return Result(Outcome.DEGRADED, "%s; the next start takes it over" % error.problem)
     if result.outcome is not Outcome.UNCHANGED:
         losses.require_bridges(run.paths, confdb.assess(run.paths.conf_db), run.settings.answer_timeout_s)
     return result

@@ -173,6 +173,14 @@ def read_small(path: Path, limit_bytes: int = SMALL_BYTES) -> bytes:
     return content
 
 
+def make_link(path: Path, target: Path) -> None:
+    """Have `path` be a symbolic link to `target`, in place of what is there, at once. Raises OSError."""
+    staged = staged_name(path)
+    remove_if_there(staged)
+    os.symlink(str(target), str(staged))
+    os.rename(str(staged), str(path))
+
+
 def sync_file(path: Path) -> None:
     fd = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
     try:

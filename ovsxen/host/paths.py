@@ -47,6 +47,11 @@ class Paths(NamedTuple):
         return self.root / "run/openvswitch"
 
     @property
+    def run_conf_db(self) -> Path:
+        """Where some builds of Open vSwitch keep their database, XCP-ng's own among them: it is gone with the boot."""
+        return self.rundir / "conf.db"
+
+    @property
     def db_sock(self) -> Path:
         return self.rundir / "db.sock"
 

@@ -95,6 +95,32 @@ def open_files(pid: int) -> FrozenSet[str]:
     return frozenset(found)
 
 
+def has_open(pid: int, path: Path) -> bool:
+    """The process has that very file open, by whichever name. Raises OSError where this user may not look."""
+    try:
+        wanted = os.stat(str(path))
+    except OSError:
+        return False
+    directory = "/proc/%d/fd" % pid
+    for name in os.listdir(directory):
+        try:
+            if os.path.samestat(os.stat(os.path.join(directory, name)), wanted):
+                return True
+        except OSError:
+            continue  # closed meanwhile
+    return False
+
+
+def find_parent(target: Process) -> Optional[Process]:
+    """The process that has started this one and waits for its end; None where that is gone."""
+    try:
+        text = Path("/proc/%d/stat" % target.pid).read_text(errors="replace")
+    except OSError:
+        return None
+    parent = int(text[text.rindex(")") + 2:].split()[1])
+    return read_process(parent) if parent > 1 else None
+
+
 class Lock(NamedTuple):
     """A lock that somebody holds on a file. `process` is None when the holder lives outside our pid namespace."""
 

@@ -67,8 +67,20 @@ def real_path(conf_db: Path) -> Path:
 
 def find_holder(conf_db: Path) -> Optional[process.Lock]:
     """Who has the database open for writing (ovsdb/file.c locks `.NAME.~lock~` beside it)."""
-    real = real_path(conf_db)
-    return process.find_lock(real.parent / (".%s.~lock~" % real.name))
+    return process.find_lock(lock_beside(real_path(conf_db)))
+
+
+def lock_beside(path: Path) -> Path:
+    """The file that a server locks while it has the database of that name open."""
+    return path.parent / (".%s.~lock~" % path.name)
+
+
+def require_free(path: Path) -> None:
+    """No server has the database of that name open. Raises NotPermitted, AdministratorError."""
+    holder = process.find_lock(lock_beside(path))
+    if holder is not None:
+        raise AdministratorError("%s is locked by %s, which has no pidfile of ovsdb-server" % (path, holder.holder),
+                                 "run `ovsxen restart` if it is this host's server, else stop that process first")
 
 
 def assess(conf_db: Path) -> Assessed:
@@ -87,10 +99,7 @@ def observe(conf_db: Path, schema: Path) -> Found:
     Raises NotPermitted, AdministratorError (somebody has it open), NotInstalled (no schema, no ovsdb-tool).
     """
     path = real_path(conf_db)
-    holder = find_holder(path)
-    if holder is not None:
-        raise AdministratorError("%s is locked by %s, which has no pidfile of ovsdb-server" % (path, holder.holder),
-                                 "run `ovsxen restart` if it is this host's server, else stop that process first")
+    require_free(path)
     path, log, fallbacks = assess(path)
     installed = read_installed_schema(schema)
     conversion = "no"

@@ -2,7 +2,7 @@
 
 conf.db.good-NNNNNN-CKSUM-SIZE     a copy that passed its check, with the checksum of its schema; one of each start
 conf.db.live-000001-CKSUM-SIZE     the same, taken after the last start; it has what the host has made since
-conf.db.aside-NNNNNN               a file that could not be used, kept for the administrator
+conf.db.aside-NNNNNN               a file that could not be used, or was replaced, kept for the administrator
 conf.db.recovery-NNNNNN.json       why it could not, and what is used instead; `status` is degraded while it lies there
 
 Numbers count up, since the wall clock may run backwards between boots.
@@ -139,6 +139,20 @@ def set_aside(conf_db: Path, recovery: Recovery, *, copy: bool) -> Recovery:
     for old in list_beside(conf_db, "aside")[KEPT_ASIDE:]:
         files.remove_if_there(old.path)
     return recovery
+
+
+def keep_aside(conf_db: Path) -> Path:
+    """Give conf.db's file a second name, as one that is whole and that another one is about to replace; says which.
+
+    No note is written: nothing is wrong. Raises OSError.
+    """
+    known = list_beside(conf_db, "aside") + list_beside(conf_db, "recovery")
+    number = max((beside.number for beside in known), default=0) + 1
+    path = conf_db.parent / ("%s.aside-%06d" % (conf_db.name, number))
+    _second_name(conf_db, path, copy=False)
+    for old in list_beside(conf_db, "aside")[KEPT_ASIDE:]:
+        files.remove_if_there(old.path)
+    return path
 
 
 def _second_name(conf_db: Path, path: Path, *, copy: bool) -> None:
