@@ -202,6 +202,9 @@ def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[P
     if options.verb in ("reload", "force-reload"):
         from ovsxen.reloading import reload
         return reload(host, note)
+    if options.verb == "host-setup":
+        from ovsxen.host_setup import set_up
+        return set_up(host, note, options.argument)
     from ovsxen import lifecycle
     return {"stop": lifecycle.stop, "load-kmod": lifecycle.load_kmod}[options.verb](host, note)
 
@@ -405,6 +408,8 @@ VERBS: Dict[str, Verb] = {
                               ("json", "ha"), run_sequence),
     "plugin": Verb("have XAPI run ovsxen's plugin in place of its own, its own again, or say which it runs",
                    ("json", "force"), run_plugin, ("divert", "restore", "status")),
+    "host-setup": Verb("make this host ready for the ovsxen that was put on it, or give it back as it was; what the "
+                       "scriptlets of a package call", ("json",), run_sequence, ("install", "upgrade", "erase")),
     "sandbox": Verb("make a XenServer host in DIR, run `-- COMMAND` (default: a shell) in it, take it down",
                     ("argument", "stale_bridges", "command"), run_sandbox),
     "help": Verb("this text", (), show_help),

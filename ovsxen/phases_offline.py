@@ -32,6 +32,15 @@ def prepare_host(run: Run) -> Result:
             paths.rundir, longest_socket_path(paths), SOCKET_PATH_LIMIT), "use a shorter root")
     if not paths.schema.is_file():
         raise NotInstalled("the schema %s is not there" % paths.schema, "install Open vSwitch, or set OVS_PKGDATADIR")
+    made = make_directories(run)
+    if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:  # a switch that is up has what it needs
+        require_writable(run)
+    return made if made.names else Result(Outcome.UNCHANGED, "programs and directories are there")
+
+
+def make_directories(run: Run) -> Result:
+    """Those that both daemons write to."""
+    paths = run.paths
     vital = ((paths.dbdir, 0o755), (paths.rundir, 0o755))
     useful = ((paths.logdir, 0o750), (paths.daemon_cwd, 0o755))
     missing = tuple(str(path) for path, _ in vital + useful if not path.is_dir())
@@ -41,11 +50,8 @@ def prepare_host(run: Run) -> Result:
         for path, mode in useful:
             _make_if_possible(run, path, mode)
         _label_and_own(run, missing)
-    if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:  # a switch that is up has what it needs
-        require_writable(run)
-    if missing:
-        return Result(run.act(), "make directories", missing)
-    return Result(Outcome.UNCHANGED, "programs and directories are there")
+    return Result(run.act() if missing else Outcome.UNCHANGED,
+                  "make directories" if missing else "directories are there", missing)
 
 
 def _make_if_possible(run: Run, path: Path, mode: int) -> None:

@@ -35,6 +35,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "look": ("answer", "errors", "gate", "host", "ovs", "report", "sequence", "sync_report", "watch_report"),
     "versions": ("look", "ovs", "sequence"),
     "replace_kmod": ("errors", "gate", "host", "left_over", "ovs", "phases_online", "report", "restart", "sequence"),
+    "host_setup": ("divert", "errors", "host", "phases_offline", "report", "sequence", "take_over"),
     "lifecycle": ("gate", "host", "ovs", "phases_offline", "report", "sequence"),
     "reloading": ("errors", "gate", "host", "ovs", "phases_offline", "phases_online", "report", "restart", "sequence"),
     "restart": ("boot", "errors", "gate", "host", "left_over", "lifecycle", "ovs", "phases_offline", "phases_online",

@@ -242,6 +242,29 @@ class Paths(NamedTuple):
         return self.root / "opt/xensource/xha"
 
     @property
+    def library(self) -> Path:
+        """The package itself and the libraries that came with it, where a package of the host's has put them."""
+        return self.root / "usr/lib/ovsxen"
+
+    @property
+    def sysconfig_template(self) -> Path:
+        """What the administrator may choose, as this version knows it."""
+        return self.root / "usr/share/openvswitch/scripts/sysconfig.template"
+
+    @property
+    def switch_backend(self) -> Path:
+        """XAPI's own way to choose the network backend. Hosts that know only Open vSwitch have none."""
+        return self.root / "opt/xensource/bin/xe-switch-network-backend"
+
+    @property
+    def unit_dir(self) -> Path:
+        return self.root / "usr/lib/systemd/system"
+
+    @property
+    def init_scripts(self) -> Path:
+        return self.root / "etc/init.d"
+
+    @property
     def systemd_running(self) -> Path:
         """There while systemd runs this host (sd_booted(3))."""
         return self.root / "run/systemd/system"
