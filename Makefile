@@ -1,4 +1,5 @@
-# The tasks of a developer. `make demo` shows the main job, `make test` passes the tests; both set everything up.
+# The tasks of a developer. `make demo` shows the main job, `make test` passes the tests, `make rpm` builds the packages;
+# all set everything up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/n
 BIN := $(VENV)/bin
 STALE ?= 12
 
-.PHONY: demo test soak lint bench venv packages clean
+.PHONY: demo test soak lint bench rpm rpm-test venv packages clean
 
 demo: venv
 	@demo/run $(BIN)/python $(STALE)
@@ -29,6 +30,14 @@ lint: $(VENV)/.lint
 
 bench: venv
 	$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+# Which ones and where to: tools/build-rpm says.
+rpm:
+	@tools/install-packages rpm
+	@tools/build-rpm
+
+rpm-test: venv rpm
+	$(BIN)/python -m pytest $(or $(TESTS),tests/rpm)
 
 venv: packages $(VENV)/.ready
 
