@@ -214,7 +214,8 @@ def _keep(paths: Paths, found: Found) -> None:
         files.clone(paths.called_plugin, staged)
         files.expect(paths.called_plugin, found.called.identity)
 
-    files.make_directory(paths.diverted_plugin.parent, 0o755)
+    if files.make_directory(paths.diverted_plugin.parent, 0o755):
+        files.sync_directory(paths.diverted_plugin.parent.parent)
     files.replace(paths.diverted_plugin, make, found.kept.identity)
 
 
