@@ -1,8 +1,10 @@
 """A switch that XCP-ng's own package has started, taken over while it runs; real daemons, with their monitors."""
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, Iterator, Optional
 
@@ -15,7 +17,7 @@ from ovsxen.ovs import confdb_move, daemons, monitors
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
-from tests.conftest import MakeHost, SandboxHost
+from tests.conftest import REPOSITORY, MakeHost, SandboxHost
 from tests.watching import BOTH, pids
 
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
@@ -40,12 +42,21 @@ def kill_monitors(host: SandboxHost) -> None:
 @pytest.fixture
 def old(make_host: MakeHost) -> Iterator[SandboxHost]:
     """A host with two bridges and a manager that another package has booted; it has no conf.db of its own."""
-    host = make_host(stale_bridges=0)
-    host.paths.conf_db.unlink()
+    host = make_host(stale_bridges=3)
+    host.paths.conf_db.rename(of_another_time(host))
     boot_as_xcp_ng(host)
     host.vsctl("add-br", "xenbr0", "--", "add-br", "xenbr1", "--", "set-manager", "ptcp:0:127.0.0.1")
     yield host
     kill_monitors(host)
+
+
+def of_another_time(host: SandboxHost) -> Path:
+    return host.paths.root / "conf.db.of-another-time"
+
+
+def put_back_old_conf_db(host: SandboxHost) -> None:
+    """conf.db is there as well: from before this host had XCP-ng's package."""
+    shutil.copy(str(of_another_time(host)), str(host.paths.conf_db))
 
 
 def the_run(host: SandboxHost, *, dry_run: bool = False) -> Run:
@@ -107,3 +118,203 @@ def test_a_move_may_be_repeated_and_does_nothing_then(old: SandboxHost) -> None:
     inode = old.paths.conf_db.stat().st_ino
     assert moved(old).outcome is Outcome.UNCHANGED
     assert old.paths.conf_db.stat().st_ino == inode
+
+
+def test_a_conf_db_of_another_time_is_kept_aside(old: SandboxHost) -> None:
+    put_back_old_conf_db(old)
+    before = old.paths.conf_db.read_bytes()
+    phase = moved(old)
+    assert phase.outcome is Outcome.DONE and "conf.db.aside-000001" in phase.reason
+    assert_is_moved(old)
+    assert (old.paths.dbdir / "conf.db.aside-000001").read_bytes() == before
+    assert old.beside("recovery") == []
+
+
+def test_a_conf_db_that_is_a_link_stays_one(old: SandboxHost) -> None:
+    elsewhere = old.paths.root / "srv"
+    elsewhere.mkdir()
+    old.paths.conf_db.symlink_to(elsewhere / "conf.db")
+    assert moved(old).outcome is Outcome.DONE
+    assert_is_moved(old)
+    assert old.paths.conf_db.is_symlink() and (elsewhere / "conf.db").is_file()
+
+
+def test_a_database_beside_it_stays_where_it_is(old: SandboxHost) -> None:
+    other = old.paths.rundir / "vtep.db"
+    old.tool("ovsdb-tool", "create", str(other), "/usr/share/openvswitch/local-config.ovsschema")
+    old.tool("ovs-appctl", "-t", "ovsdb-server", "ovsdb-server/add-db", str(other))
+    assert moved(old).outcome is Outcome.DONE
+    assert_is_moved(old)
+    assert process.has_open(old.pid(OVSDB_SERVER), other)
+
+
+def test_a_server_that_has_conf_db_where_it_belongs_is_left_alone(host: SandboxHost) -> None:
+    host.start()
+    inode = host.paths.conf_db.stat().st_ino
+    assert moved(host).outcome is Outcome.UNCHANGED
+    assert host.paths.conf_db.stat().st_ino == inode
+    assert not os.path.lexists(str(host.paths.run_conf_db))
+
+
+def test_nothing_is_moved_where_nothing_runs_or_in_bridge_mode(old: SandboxHost) -> None:
+    old.write(old.paths.network_conf, "bridge\n")
+    assert {phase.outcome for phase in taken_over(old).values()} == {Outcome.SKIPPED}
+    assert served(old) == old.paths.run_conf_db
+    old.write(old.paths.network_conf, "vswitch\n")
+    kill_monitors(old)
+    old.kill_daemons()
+    assert moved(old).outcome is Outcome.SKIPPED
+
+
+def test_a_dry_run_touches_nothing(old: SandboxHost) -> None:
+    phases = taken_over(old, dry_run=True)
+    assert phases["database"].outcome is Outcome.WOULD
+    assert served(old) == old.paths.run_conf_db and not old.paths.conf_db.exists()
+    assert old.watcher() is None
+
+
+# What a move meets
+
+
+@pytest.fixture
+def tiny(old: SandboxHost) -> Iterator[SandboxHost]:
+    """/etc/openvswitch is a file system with no room, and has a conf.db of another time."""
+    subprocess.check_call(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(old.paths.dbdir)])
+    try:
+        yield old
+        kill_monitors(old)
+        old.kill_daemons()
+    finally:
+        subprocess.check_call(["umount", str(old.paths.dbdir)])
+
+
+def test_where_there_is_no_room_all_stays_as_it_was_until_there_is(tiny: SandboxHost) -> None:
+    put_back_old_conf_db(tiny)
+    before = tiny.paths.conf_db.read_bytes()
+    filler = tiny.paths.dbdir / "filler"
+    with pytest.raises(OSError):
+        with filler.open("wb") as stream:
+            stream.write(bytes(1 << 20))
+    phase = moved(tiny)
+    assert phase.outcome is Outcome.DEGRADED and "No space left" in phase.reason, phase
+    assert served(tiny) == tiny.paths.run_conf_db and tiny.paths.run_conf_db.is_file()
+    assert not tiny.paths.run_conf_db.is_symlink()
+    assert tiny.paths.conf_db.read_bytes() == before
+    assert tiny.beside("aside") == []
+    tiny.vsctl("add-br", "xenbr2")
+
+    filler.unlink()
+    assert moved(tiny).outcome is Outcome.DONE
+    assert_is_moved(tiny)
+    assert "xenbr2" in held(tiny)
+
+
+def test_on_a_read_only_file_system_all_stays_as_it_was(tiny: SandboxHost) -> None:
+    subprocess.check_call(["mount", "-o", "remount,ro", str(tiny.paths.dbdir)])
+    phase = moved(tiny)
+    assert phase.outcome is Outcome.DEGRADED and "Read-only file system" in phase.reason, phase
+    assert served(tiny) == tiny.paths.run_conf_db
+
+
+def test_a_server_that_is_silent_keeps_its_database_and_has_it_moved_later(old: SandboxHost) -> None:
+    old.settings("OVSXEN_ANSWER_TIMEOUT=0.5")
+    put_back_old_conf_db(old)
+    old.signal(OVSDB_SERVER, signal.SIGSTOP)
+    phase = moved(old)
+    assert phase.outcome is Outcome.DEGRADED
+    assert served(old) == old.paths.run_conf_db and not old.paths.run_conf_db.is_symlink()
+    assert old.paths.conf_db.exists()
+    old.signal(OVSDB_SERVER, signal.SIGCONT)
+    assert moved(old).outcome in (Outcome.DONE, Outcome.UNCHANGED)
+    assert_is_moved(old)
+
+
+def cut_short(host: SandboxHost, after: int) -> None:
+    """A move that is killed after so many changes of the file system or of the server."""
+    code = ("import os, signal, sys\n"
+            "from ovsxen import take_over\n"
+            "from ovsxen.ovs import daemons\n"
+            "from tests import test_take_over\n"
+            "from pathlib import Path\n"
+            "left = [%d]\n"
+            "def counted(act):\n"
+            "    def counting(*given, **more):\n"
+            "        if left[0] == 0: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "        left[0] -= 1\n"
+            "        return act(*given, **more)\n"
+            "    return counting\n"
+            "for name in ('rename', 'link', 'unlink', 'symlink', 'fsync'): setattr(os, name, counted(getattr(os, name)))\n"
+            "daemons.ask = counted(daemons.ask)\n"
+            "from ovsxen.host.paths import paths_under\n"
+            "from tests.conftest import SandboxHost\n"
+            "host = SandboxHost(paths_under(Path(%r), os.environ))\n"
+            "print(test_take_over.moved(host))\n" % (after, str(host.paths.root)))
+    done = subprocess.run([sys.executable, "-c", code], env=host.environment(), cwd=str(REPOSITORY),
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    assert done.returncode == -signal.SIGKILL, done.stdout
+
+
+@pytest.mark.parametrize("after", range(9))
+@pytest.mark.parametrize("what_follows", ["another", "a start", "a start after the server's end"])
+def test_a_move_that_is_killed_is_finished_by_what_follows(old: SandboxHost, after: int, what_follows: str) -> None:
+    put_back_old_conf_db(old)
+    cut_short(old, after)
+    old.vsctl("add-br", "xenbr2")
+    if what_follows == "another":
+        assert moved(old).outcome in (Outcome.DONE, Outcome.UNCHANGED)
+    else:
+        if what_follows != "a start":
+            kill_monitors(old)
+            old.signal(OVSDB_SERVER, signal.SIGKILL)
+        old.start()
+    assert_is_moved(old)
+    assert "xenbr2" in held(old)
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1", "xenbr2"]
+    assert old.beside("aside")
+
+
+# Without a server
+
+
+def test_what_a_server_has_left_in_the_run_directory_is_what_the_next_one_begins_with(old: SandboxHost) -> None:
+    kill_monitors(old)
+    old.kill_daemons()
+    put_back_old_conf_db(old)
+    started = old.start()
+    assert "aside-000001" in started.phase("database")["reason"]
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1"]
+    assert "127.0.0.1" in old.vsctl("get-manager")
+    assert_is_moved(old)
+    assert old.start().phase("database")["outcome"] == "unchanged"
+
+
+def test_a_server_that_is_behind_the_link_and_lost_its_pidfile_gets_no_other_beside_it(old: SandboxHost) -> None:
+    moved(old)
+    pid = old.pid(OVSDB_SERVER)
+    old.paths.pidfile(OVSDB_SERVER).unlink()
+    refused = old.ovsxen("start")
+    assert refused.code == 1 and "is locked by" in refused.err + refused.out
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_restart_goes_on_with_what_was_moved(old: SandboxHost) -> None:
+    moved(old)
+    assert old.ovsxen("restart").code == 0
+    assert_is_moved(old)
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1"]
+
+
+def test_a_restart_by_hand_moves_the_database_before_anything_is_stopped(old: SandboxHost) -> None:
+    done = old.ovsxen("restart", "--json")
+    assert done.code == 0, done
+    assert "has its database in" in done.phase("disk")["reason"]
+    assert_is_moved(old)
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1"]
+
+
+def test_a_restart_is_refused_where_the_database_cannot_be_moved(tiny: SandboxHost) -> None:
+    subprocess.check_call(["mount", "-o", "remount,ro", str(tiny.paths.dbdir)])
+    before = pids(tiny)
+    refused = tiny.ovsxen("restart")
+    assert refused.code == 1
+    assert pids(tiny) == before
