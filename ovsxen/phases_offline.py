@@ -125,8 +125,11 @@ def _take_over_left(run: Run) -> Optional[Result]:
     from ovsxen.ovs import confdb_move  # once in the life of a host
 
     left = confdb_move.find_left(run.paths)
-    if left is None or run.dry_run:
+    if run.dry_run:
         return Result(Outcome.WOULD, "take over what is in %s" % left) if left else None
+    if left is None:
+        confdb_move.forget_moved(run.paths)
+        return None
     owner = launch.find_owner(run.settings.ovs_user)
     return Result(Outcome.DONE, confdb_move.move_left(run.paths, left, lambda path: files.give_to(path, owner)))
 

@@ -1,24 +1,26 @@
 """A switch that XCP-ng's own package has started, taken over while it runs; real daemons, with their monitors."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
 from ovsxen import take_over
 from ovsxen.host import process
+from ovsxen.host.process import Process
 from ovsxen.host.settings import read_settings
 from ovsxen.ovs import confdb_move, daemons, monitors
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
 from tests.conftest import REPOSITORY, MakeHost, SandboxHost
-from tests.watching import BOTH, pids
+from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
 
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
 
@@ -59,16 +61,27 @@ def put_back_old_conf_db(host: SandboxHost) -> None:
     shutil.copy(str(of_another_time(host)), str(host.paths.conf_db))
 
 
-def the_run(host: SandboxHost, *, dry_run: bool = False) -> Run:
-    return Run(Host(host.paths, read_settings(host.paths)), lambda _: None, dry_run=dry_run)
+def steps(host: SandboxHost, name: str, *, dry_run: bool = False) -> Dict[str, Any]:
+    """Run TAKE_OVER or RELEASE as a command of this host would; gives the phases by their names."""
+    code = ("import json, os; from pathlib import Path; from ovsxen import take_over; from ovsxen.host.paths import *\n"
+            "from ovsxen.host.settings import read_settings; from ovsxen.sequence import *\n"
+            "paths = paths_under(Path(os.environ['OVSXEN_ROOT']), os.environ)\n"
+            "run = Run(Host(paths, read_settings(paths)), lambda _: None, dry_run=%r)\n"
+            "print(json.dumps([phase.as_json() for phase in run_steps(run, take_over.%s)]))" % (dry_run, name))
+    return {phase["name"]: phase for phase in json.loads(host.tool(sys.executable, "-c", code))}
 
 
-def taken_over(host: SandboxHost, *, dry_run: bool = False) -> Dict[str, Phase]:
-    return {phase.name: phase for phase in run_steps(the_run(host, dry_run=dry_run), take_over.TAKE_OVER)}
+def taken_over(host: SandboxHost) -> Dict[str, Any]:
+    """What an upgrade does to a switch that runs; all of it must go well."""
+    phases = steps(host, "TAKE_OVER")
+    assert not [phase for phase in phases.values() if phase["outcome"] in ("failed", "degraded")], phases
+    return phases
 
 
 def moved(host: SandboxHost) -> Phase:
-    return next(run_steps(the_run(host), take_over.TAKE_OVER[:1]))
+    """The first step of it alone."""
+    run = Run(Host(host.paths, read_settings(host.paths)), lambda _: None)
+    return next(run_steps(run, take_over.TAKE_OVER[:1]))
 
 
 def served(host: SandboxHost) -> Optional[Path]:
@@ -158,7 +171,7 @@ def test_a_server_that_has_conf_db_where_it_belongs_is_left_alone(host: SandboxH
 
 def test_nothing_is_moved_where_nothing_runs_or_in_bridge_mode(old: SandboxHost) -> None:
     old.write(old.paths.network_conf, "bridge\n")
-    assert {phase.outcome for phase in taken_over(old).values()} == {Outcome.SKIPPED}
+    assert {phase["outcome"] for phase in taken_over(old).values()} == {"skipped"}
     assert served(old) == old.paths.run_conf_db
     old.write(old.paths.network_conf, "vswitch\n")
     kill_monitors(old)
@@ -167,8 +180,8 @@ def test_nothing_is_moved_where_nothing_runs_or_in_bridge_mode(old: SandboxHost)
 
 
 def test_a_dry_run_touches_nothing(old: SandboxHost) -> None:
-    phases = taken_over(old, dry_run=True)
-    assert phases["database"].outcome is Outcome.WOULD
+    phases = steps(old, "TAKE_OVER", dry_run=True)
+    assert {phase["outcome"] for phase in phases.values()} == {"would"}
     assert served(old) == old.paths.run_conf_db and not old.paths.conf_db.exists()
     assert old.watcher() is None
 
@@ -243,7 +256,8 @@ def cut_short(host: SandboxHost, after: int) -> None:
             "        left[0] -= 1\n"
             "        return act(*given, **more)\n"
             "    return counting\n"
-            "for name in ('rename', 'link', 'unlink', 'symlink', 'fsync'): setattr(os, name, counted(getattr(os, name)))\n"
+            "for name in ('rename', 'link', 'unlink', 'symlink', 'fsync'):\n"
+            "    setattr(os, name, counted(getattr(os, name)))\n"
             "daemons.ask = counted(daemons.ask)\n"
             "from ovsxen.host.paths import paths_under\n"
             "from tests.conftest import SandboxHost\n"
@@ -254,7 +268,7 @@ def cut_short(host: SandboxHost, after: int) -> None:
     assert done.returncode == -signal.SIGKILL, done.stdout
 
 
-@pytest.mark.parametrize("after", range(9))
+@pytest.mark.parametrize("after", range(13))
 @pytest.mark.parametrize("what_follows", ["another", "a start", "a start after the server's end"])
 def test_a_move_that_is_killed_is_finished_by_what_follows(old: SandboxHost, after: int, what_follows: str) -> None:
     put_back_old_conf_db(old)
@@ -318,3 +332,114 @@ def test_a_restart_is_refused_where_the_database_cannot_be_moved(tiny: SandboxHo
     refused = tiny.ovsxen("restart")
     assert refused.code == 1
     assert pids(tiny) == before
+
+
+# The daemon, monitors, the sync; without systemd
+
+
+def monitors_of(host: SandboxHost) -> List[Process]:
+    found = (monitors.find_monitor(daemons.find(host.paths, name)) for name in BOTH)
+    return [monitor for monitor in found if monitor is not None]
+
+
+def test_an_upgrade_has_the_switch_watched_and_interrupts_nothing(old: SandboxHost) -> None:
+    before = pids(old)
+    phases = taken_over(old)
+    assert "nothing was interrupted" in phases["watch"]["reason"]
+    assert phases["sync"]["outcome"] == "skipped"
+    assert pids(old) == before
+    assert is_well(old), old.status()
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1"]
+    assert_is_moved(old)
+    assert "connection closed" not in old.paths.log(VSWITCHD).read_text()
+
+
+def test_an_upgrade_may_be_repeated(old: SandboxHost) -> None:
+    taken_over(old)
+    before, watching = pids(old), old.watcher()
+    again = taken_over(old)
+    assert (again["database"]["outcome"], again["monitors"]["outcome"]) == ("unchanged", "unchanged")
+    assert watching is not None and eventually(lambda: is_well(old))
+    now = old.watcher()
+    assert now is not None and (now.pid, now.start_ticks) == (watching.pid, watching.start_ticks)
+    assert pids(old) == before
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_one_owner_starts_a_daemon_that_crashes(old: SandboxHost, name: str) -> None:
+    assert len(monitors_of(old)) == 2
+    assert taken_over(old)["monitors"]["outcome"] == "done"
+    before = pids(old)
+    assert monitors_of(old) == []
+    old.signal(name, signal.SIGSEGV)
+    assert eventually(lambda: has_new(old, name, before[name]) and is_well(old)), old.status()
+    assert monitors_of(old) == [] and "%s: it is gone" % name in str(old.status()["watch"]["events"])
+    assert sorted(old.bridges()) == ["xenbr0", "xenbr1"]
+    assert_is_moved(old)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_where_monitors_stay_a_daemon_that_crashes_comes_back_once(old: SandboxHost, name: str) -> None:
+    watch(old)
+    assert_is_moved(old)
+    before = pids(old)
+    old.signal(name, signal.SIGSEGV)
+    assert eventually(lambda: has_new(old, name, before[name]) and is_well(old)), old.status()
+    assert len([one for one in process.find_processes(name)
+                if str(old.paths.rundir) in " ".join(process.read_command_line(one.pid))]) == 1
+
+
+def test_monitors_stay_where_nobody_watches(old: SandboxHost) -> None:
+    old.settings("OVSXEN_START_TIMEOUT=1", "OVSXEN_ANSWER_TIMEOUT=0.2")
+    run = Run(Host(old.paths, read_settings(old.paths)), lambda _: None)
+    assert take_over.end_monitors(run).outcome is Outcome.SKIPPED
+    assert len(monitors_of(old)) == 2
+
+
+def test_a_switch_that_does_not_run_is_not_started(host: SandboxHost) -> None:
+    assert {phase["outcome"] for phase in taken_over(host).values()} <= {"skipped", "unchanged"}
+    assert host.watcher() is None
+    assert [daemons.find(host.paths, name).process for name in BOTH] == [None, None]
+
+
+def test_the_historic_sync_is_followed_by_ours(old: SandboxHost, tmp_path: Path) -> None:
+    script = tmp_path / XAPI_SYNC
+    script.write_text("import fcntl, sys, time\nfile = open(sys.argv[1], 'w')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+                      "print('locked', flush=True)\ntime.sleep(1000)\n")
+    historic = subprocess.Popen([sys.executable, str(script), str(old.paths.pidfile(XAPI_SYNC))],
+                                stdout=subprocess.PIPE)
+    try:
+        assert historic.stdout is not None and historic.stdout.readline() == b"locked\n"
+        phases = taken_over(old)
+        assert phases["sync"]["outcome"] == "done", phases
+        assert historic.wait(10) == -signal.SIGTERM
+        first = old.pid(XAPI_SYNC)
+        assert taken_over(old)["sync"]["outcome"] == "done"
+        assert old.pid(XAPI_SYNC) != first
+    finally:
+        historic.kill()
+        historic.communicate()
+
+
+# An erase
+
+
+def test_an_erase_ends_the_daemon_and_the_sync_and_the_switch_goes_on(host: SandboxHost) -> None:
+    watch(host)
+    host.vsctl("add-br", "xenbr7")
+    assert host.ovsxen("sync", "--detach").code == 0
+    before = pids(host)
+    phases = steps(host, "RELEASE")
+    assert {phase["outcome"] for phase in phases.values()} == {"done"}, phases
+    assert host.watcher() is None and not host.paths.daemon_pidfile.exists()
+    assert daemons.find(host.paths, XAPI_SYNC).process is None
+    assert pids(host) == before
+    assert host.vsctl("get", "Interface", "xenbr7", "ofport") == "65534"
+    assert {phase["outcome"] for phase in steps(host, "RELEASE").values()} == {"unchanged"}
+
+
+def test_an_erase_ends_a_daemon_that_a_signal_has_stopped(host: SandboxHost) -> None:
+    os.kill(watch(host).pid, signal.SIGSTOP)
+    before = pids(host)
+    assert steps(host, "RELEASE")["watch"]["outcome"] == "done"
+    assert host.watcher() is None and pids(host) == before

@@ -168,6 +168,12 @@ def find_left(paths: Paths) -> Optional[Path]:
     return None
 
 
+def forget_moved(paths: Paths) -> None:
+    """The second name of a file that has been moved, and whose server has ended since. Raises OSError."""
+    if paths.conf_db.exists():
+        files.remove_if_there(moving_name(paths))
+
+
 def move_left(paths: Paths, left: Path, give: Callable[[Path], None]) -> str:
     """Bring that to where ovsxen has it; says so. `give` hands a file to the user that the daemons run as.
 
