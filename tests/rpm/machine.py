@@ -34,7 +34,6 @@ for step in /steps/*; do
     timeout %d /usr/bin/sh "$step" >/tmp/said 2>&1
     { echo "${step##*/} $?"; sed 's/^/ /' /tmp/said; echo; } >/dev/ttyS1
 done
-sync
 poweroff -f
 """ % STEP_LIMIT_S
 """As PID 1 it must not end, which would be a panic; -no-reboot makes an end of that as well."""
@@ -68,12 +67,16 @@ class Ended(NamedTuple):
     def answers(self) -> Dict[str, Answer]:
         return parse_answers(self.said)
 
+    def answer(self, name: str) -> Answer:
+        found = self.answers.get(name)
+        assert found is not None, "%r was not done by %r" % (name, self)
+        return found
+
     def tell(self, name: str) -> str:
         """What a step said, which must have succeeded."""
-        answer = self.answers.get(name)
-        assert answer is not None, "%r was not done by %r" % (name, self)
-        assert answer.code == 0, "%r failed with %d in %r" % (name, answer.code, self)
-        return answer.said.strip()
+        found = self.answer(name)
+        assert found.code == 0, "%r failed with %d in %r" % (name, found.code, self)
+        return found.said.strip()
 
 
 def make_root(root: Path) -> None:

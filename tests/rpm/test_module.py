@@ -152,7 +152,7 @@ def test_what_is_loaded_are_the_modules_of_the_rpm(site: Site) -> None:
 
 
 def test_a_module_that_was_built_for_another_kernel_is_refused_and_the_reason_is_said(site: Site) -> None:
-    refused = site.ended.answers["foreign"]
+    refused = site.ended.answer("foreign")
     assert refused.code == EXIT_FAILED, site.ended
     assert "could not insert 'openvswitch'" in refused.said and Cause.WRONG_KERNEL.value in refused.said, site.ended
 
