@@ -284,18 +284,18 @@ def test_after_a_kill_a_change_of_mind_loses_nothing_either(place: Path, ways: T
                     break
 
 
-def bring_before(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, brings: List[str]) -> None:
-    """Have rpm bring these, one each time just before ovsxen's link is renamed over what lies there: the moment is so
-    short that only a replaced call meets it.
+def bring_before(plugins: Plugins, monkeypatch: pytest.MonkeyPatch, brings: List[str], call: str = "symlink") -> None:
+    """Have rpm bring these, one each time just before that call of ovsxen's: so short a moment that nothing but a
+    replaced call meets it.
     """
-    real = os.symlink
+    real = getattr(os, call)
 
     def late(*arguments: Any, **options: Any) -> None:
         if brings:
             plugins.install_core(brings.pop(0))
         real(*arguments, **options)
 
-    monkeypatch.setattr(os, "symlink", late)
+    monkeypatch.setattr(os, call, late)
 
 
 @pytest.mark.parametrize("brings", [[SECOND], [SECOND, FIRST], [SECOND, FIRST, SECOND, FIRST]])
@@ -306,11 +306,20 @@ def test_what_rpm_brings_in_between_is_kept_and_not_what_it_replaced(plugins: Pl
     assert (plugins.calls(), plugins.keeps()) == (OWN, brings[-1])
 
 
-def test_what_rpm_brings_in_between_is_left_alone_when_it_is_unknown(plugins: Plugins,
+@pytest.mark.parametrize("call", ["link", "symlink"])
+def test_what_rpm_brings_in_between_is_left_alone_when_it_is_unknown(plugins: Plugins, call: str,
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    bring_before(plugins, monkeypatch, [STRANGE])
+    bring_before(plugins, monkeypatch, [STRANGE], call)
     assert plugins.divert().left_alone
     assert plugins.calls() == STRANGE
+
+
+def test_what_rpm_brings_while_the_older_one_is_put_back_stays(plugins: Plugins,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    plugins.divert()
+    bring_before(plugins, monkeypatch, [SECOND], "link")
+    plugins.restore()
+    assert (plugins.calls(), plugins.keeps()) == (SECOND, "")
 
 
 def test_a_name_that_changes_all_the_time_is_given_up(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
