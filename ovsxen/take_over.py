@@ -92,7 +92,9 @@ def _adopted(run: Run, before: Tuple[Process, ...]) -> Result:
 def end_monitors(run: Run) -> Result:
     """One owner starts a daemon again: where the ovsxen daemon is, Open vSwitch's own monitors are not needed."""
     found = tuple((name, monitors.find_monitor(daemons.find_anywhere(run.paths, name))) for name in BOTH)
-    there = tuple((name, monitor) for name, monitor in found if monitor is not None)
+    unit = systemd.look_at(SWITCH_UNIT, SYSTEMD_WITHIN_S) if _has_systemd(run) else None
+    there = tuple((name, monitor) for name, monitor in found if monitor is not None and not (
+        unit is not None and unit.main_pid == monitor.pid))  # with its main process systemd ends the unit
     if not there:
         return Result(Outcome.UNCHANGED, "there is none")
     if run.dry_run:
@@ -195,9 +197,9 @@ def end_watch(run: Run) -> Result:
 
 
 def _require_no_stop(watching: Process) -> None:
-    """systemd stops the switch at the end of the daemon where the unit is another package's by now."""
+    """systemd ends the switch with the daemon where the unit is another package's by now, or gone."""
     unit = systemd.look_at(SWITCH_UNIT, SYSTEMD_WITHIN_S)
-    if unit.main_pid == watching.pid and unit.stops:
+    if unit.main_pid == watching.pid and not unit.ends_alone:
         raise AdministratorError("at the end of the ovsxen daemon (pid %d) systemd would stop the switch, as %s says"
                                  % (watching.pid, SWITCH_UNIT), "reboot this host, which ends both")
 

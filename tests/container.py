@@ -22,6 +22,21 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 
+POSTUN = """\
+if read -r pid ticks rest </run/openvswitch/ovsxen.pid &&
+    [ "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)" = "$ticks" ] &&
+    { [ "$(systemctl show -p MainPID openvswitch.service)" != "MainPID=$pid" ] ||
+        [ "$(systemctl show -p KillMode -p ExecStop openvswitch.service)" = KillMode=process ]; }; then
+    kill -USR2 "$pid"
+    kill -CONT "$pid"
+fi 2>/dev/null || :
+"""
+"""What is left to a scriptlet where ovsxen is gone: end the daemon and leave the switch alone.
+
+The pidfile has the daemon's start time, field 22 of /proc/PID/stat, which tells it from a later process. Where systemd
+has another package's unit by now, or none, it would end the switch with the daemon: then that is left.
+"""
+
 DAEMONS = (OVSDB_SERVER, VSWITCHD)
 DROP_IN = "run/systemd/system/%s.d/test.conf"
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1)

@@ -20,6 +20,7 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
 from tests.conftest import REPOSITORY, MakeHost, SandboxHost
+from tests.container import POSTUN
 from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
 
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
@@ -443,3 +444,19 @@ def test_an_erase_ends_a_daemon_that_a_signal_has_stopped(host: SandboxHost) -> 
     before = pids(host)
     assert steps(host, "RELEASE")["watch"]["outcome"] == "done"
     assert host.watcher() is None and pids(host) == before
+
+
+def test_the_lines_of_the_last_scriptlet_do_the_same_without_ovsxen_and_spare_a_stranger(host: SandboxHost) -> None:
+    watching = watch(host)
+    before = pids(host)
+    lines = POSTUN.replace("/run/openvswitch", str(host.paths.rundir))
+    said = host.paths.daemon_pidfile.read_text()
+    host.paths.daemon_pidfile.write_text("%d 1\n" % watching.pid)
+    host.tool("sh", "-e", "-c", lines)
+    assert not process.has_ended(watching)
+    host.paths.daemon_pidfile.write_text(said)
+    host.tool("sh", "-e", "-c", lines)
+    assert eventually(lambda: process.has_ended(watching))
+    assert pids(host) == before
+    host.paths.daemon_pidfile.unlink()
+    host.tool("sh", "-e", "-c", lines)

@@ -129,6 +129,11 @@ class Unit(NamedTuple):
     start_command: Tuple[str, ...]
     stops: bool
 
+    @property
+    def ends_alone(self) -> bool:
+        """With its main process nothing else ends that runs in it."""
+        return self.kill_mode == "process" and not self.stops
+
 
 def look_at(name: str, within_s: float) -> Unit:
     """Ask systemd. One that it does not know is inactive. Raises AdministratorError, NoAnswer, NotInstalled."""
@@ -160,7 +165,7 @@ def start_anew(name: str, units: Path, within_s: float) -> None:
     """
     unit = look_at(name, within_s)
     restart = ("--job-mode=ignore-dependencies", "restart", name)
-    if unit.main_pid == 0 and unit.kill_mode == "process" and not unit.stops:
+    if unit.main_pid == 0 and unit.ends_alone:
         _systemctl(restart, within_s)
         return
     directory = units / (name + ".d")
