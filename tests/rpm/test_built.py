@@ -1,0 +1,287 @@
+"""What `make rpm` has built: names, files, what is required and provided, and that each script runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Sequence
+
+import pytest
+
+from tests.conftest import LIMIT_S, REPOSITORY, Finished
+
+BUILT = REPOSITORY / "build/rpm/RPMS/x86_64"
+LINT = REPOSITORY / "rpm/rpmlint.toml"
+
+OWN_FILES = {
+    "/usr/bin/ovsxen": "-rwxr-xr-x",
+    "/usr/lib/ovsxen": "drwxr-xr-x",
+    "/usr/lib/ovsxen/XenAPI/__init__.py": "-rw-r--r--",
+    "/usr/lib/ovsxen/ovs/db/idl.py": "-rw-r--r--",
+    "/usr/lib/ovsxen/ovsxen/__main__.py": "-rw-r--r--",
+    "/usr/lib/ovsxen/sortedcontainers/__init__.py": "-rw-r--r--",
+    "/usr/lib/ovsxen/tenacity/__init__.py": "-rw-r--r--",
+    "/etc/xapi.d/plugins/openvswitch-cfg-update": "-rwxr-xr-x",
+    "/usr/lib/systemd/system/openvswitch.service": "-rw-r--r--",
+    "/usr/lib/systemd/system/openvswitch-xapi-sync.service": "-rw-r--r--",
+    "/etc/sysconfig/openvswitch": "-rw-r--r--",
+    "/usr/share/openvswitch/scripts/sysconfig.template": "-rw-r--r--",
+    "/etc/logrotate.d/openvswitch": "-rw-r--r--",
+    "/usr/lib/sysctl.d/60-openvswitch-xen.conf": "-rw-r--r--",
+    "/var/lib/ovsxen": "drwxr-xr-x",
+    "/etc/openvswitch": "drwxr-xr-x",
+    "/var/lib/openvswitch": "drwxr-xr-x",
+    "/var/log/openvswitch": "drwxr-x---",
+    "/var/xen/openvswitch": "drwxr-xr-x",
+}
+FILES_OF_OPEN_VSWITCH = (
+    "/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server", "/usr/sbin/ovs-bugtool", "/usr/bin/ovs-vsctl", "/usr/bin/ovs-pki",
+    "/usr/bin/vtep-ctl", "/usr/share/openvswitch/vswitch.ovsschema", "/usr/share/openvswitch/vtep.ovsschema",
+    "/usr/share/openvswitch/scripts/ovs-kmod-ctl", "/usr/share/openvswitch/scripts/ovs-lib",
+    # What XCP-ng's openvswitch-ipsec starts, and the library that it names to it.
+    "/usr/share/openvswitch/scripts/ovs-monitor-ipsec", "/usr/share/openvswitch/python/ovs/db/idl.py",
+    "/usr/share/openvswitch/bugtool-plugins/network-status/openvswitch.xml",
+    "/etc/bash_completion.d/ovs-vsctl-bashcomp.bash",
+)
+DIRECTORIES_OF_SCRIPTS = ("usr/bin", "usr/sbin", "usr/share/openvswitch/scripts", "etc/xapi.d/plugins")
+
+
+def run(*argv: str, cwd: Path = REPOSITORY, stdin: str = "") -> Finished:
+    return Finished(subprocess.run(argv, cwd=str(cwd), input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   universal_newlines=True, timeout=LIMIT_S, env=dict(os.environ, LC_ALL="C")))
+
+
+def output_of(*argv: str) -> str:
+    done = run(*argv)
+    assert done.code == 0, done
+    return done.out
+
+
+class Packages(NamedTuple):
+    """The files of what was built, by what they are for."""
+
+    main: Path
+    modules: Path
+    debuginfo: Path
+
+
+@pytest.fixture(scope="module")
+def packages() -> Packages:
+    assert BUILT.is_dir(), "%s is not there: run `make rpm`" % BUILT
+    found = sorted(BUILT.glob("*.rpm"))
+    assert len(found) == 3, "there should be three packages in %s, with debuginfo and module: %s" % (BUILT, found)
+    debuginfo, modules = (next(path for path in found if word in path.name) for word in ("-debuginfo-", "-modules-"))
+    (main,) = set(found) - {debuginfo, modules}
+    return Packages(main, modules, debuginfo)
+
+
+class Unpacked(NamedTuple):
+    """The root of each package's files."""
+
+    main: Path
+    modules: Path
+    debuginfo: Path
+
+
+@pytest.fixture(scope="module")
+def unpacked(packages: Packages) -> Iterator[Unpacked]:
+    base = Path(tempfile.mkdtemp(prefix="ox-rpm-", dir="/tmp"))
+    roots = []
+    for name, path in zip(Packages._fields, packages):
+        root = base / name
+        root.mkdir()
+        done = run("sh", "-c", 'rpm2cpio "$1" | cpio -idm --quiet', "sh", str(path), cwd=root)
+        assert done.code == 0, done
+        roots.append(root)
+    yield Unpacked(*roots)
+    shutil.rmtree(str(base))
+
+
+def modes(package: Path) -> Dict[str, str]:
+    """The files of a package with their modes; all of them belong to root."""
+    lines = output_of("rpm", "-qp", "--qf", r"[%{FILEMODES:perms} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]",
+                      str(package)).splitlines()
+    split = [line.split(" ", 2) for line in lines]
+    assert {owner for _, owner, _ in split} == {"root:root"}
+    return {name: mode for mode, _, name in split}
+
+
+def lines_of(tag: str, package: Path) -> List[str]:
+    return output_of("rpm", "-qp", "--%s" % tag, str(package)).splitlines()
+
+
+# What is in them
+
+def test_ovsxens_files_have_their_modes(packages: Packages) -> None:
+    there = modes(packages.main)
+    assert {name: there.get(name) for name in OWN_FILES} == OWN_FILES
+
+
+def test_open_vswitchs_files_are_there(packages: Packages) -> None:
+    there = modes(packages.main)
+    assert [name for name in FILES_OF_OPEN_VSWITCH if name not in there] == []
+
+
+def test_what_an_administrator_edits_is_kept(packages: Packages) -> None:
+    assert lines_of("configfiles", packages.main) == ["/etc/logrotate.d/openvswitch", "/etc/sysconfig/openvswitch"]
+    flags = output_of("rpm", "-qp", "--qf", r"[%{FILENAMES} %{FILEFLAGS:fflags}\n]", str(packages.main)).splitlines()
+    assert "/etc/sysconfig/openvswitch cn" in flags and "/etc/logrotate.d/openvswitch cn" in flags
+
+
+def test_nothing_is_compiled_for_one_version_of_python(packages: Packages) -> None:
+    there = modes(packages.main)
+    assert [name for name in there if name.endswith((".pyc", ".pyo")) or "__pycache__" in name] == []
+    assert [name for name in there if re.search(r"python\d\.|/python/.*\.so", name)] == []
+
+
+def test_nothing_for_developers_and_nothing_of_openvswitch_ipsec_is_in_it(packages: Packages) -> None:
+    there = modes(packages.main)
+    assert [name for name in there if re.search(r"/include/|\.(a|la|pc|h|c)$|ipsec\.service", name)] == []
+
+
+def test_no_file_names_the_machine_that_built_it(unpacked: Unpacked) -> None:
+    words = (b"pyenv", os.fsencode(str(REPOSITORY / "build")), b"BUILDROOT")
+    files = [path for path in unpacked.main.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(files) > 100
+    assert [str(path) for path in files if any(word in path.read_bytes() for word in words)] == []
+
+
+# What they require and provide
+
+def test_no_interpreters_version_and_no_builders_path_is_required(packages: Packages) -> None:
+    required = [line for path in packages for line in lines_of("requires", path)]
+    assert "/usr/bin/python3" in required
+    paths = {line for line in required if line.startswith("/")}
+    assert {path for path in paths if not re.match(r"/bin/(ba)?sh$|/usr/bin/(env|python3)$|/lib/modules/", path)} == set()
+    assert [line for line in required if "python" in line and line != "/usr/bin/python3"] == []
+
+
+def test_nothing_is_provided_by_accident(packages: Packages) -> None:
+    provided = {line.split(" ")[0] for line in lines_of("provides", packages.main)}
+    assert {name for name in provided if not name.startswith("bundled(")} == {
+        "openvswitch", "openvswitch(x86-64)", "config(openvswitch)"}
+    (name,) = re.findall(r"(openvswitch-modules-.*)-[^-]*-[^-]*$", packages.modules.name)
+    assert {line.split(" ")[0] for line in lines_of("provides", packages.modules)} == {
+        "openvswitch.ko.0", "openvswitch-modules", name, name + "(x86-64)"}
+    assert lines_of("conflicts", packages.main) == lines_of("obsoletes", packages.main) == []
+
+
+# The module
+
+def test_the_module_is_for_the_kernel_that_its_package_names(packages: Packages, unpacked: Unpacked) -> None:
+    (module,) = unpacked.modules.glob("lib/modules/*/extra/openvswitch/openvswitch.ko")
+    uname = module.relative_to(unpacked.modules).parts[2]
+    assert packages.modules.name.startswith("openvswitch-modules-%s-" % uname)
+    assert output_of("modinfo", "-F", "vermagic", str(module)).split(" ")[0] == uname
+    assert module.stat().st_mode & 0o777 == 0o755
+
+
+# The debuginfo
+
+def test_debuginfo_tells_an_addresss_function_and_line(unpacked: Unpacked) -> None:
+    daemon = unpacked.main / "usr/sbin/ovs-vswitchd"
+    assert ".debug_info" not in output_of("readelf", "-SW", str(daemon))
+    debug = unpacked.debuginfo / "usr/lib/debug"
+    (symbols,) = (debug / "usr/sbin").glob("ovs-vswitchd*.debug")
+    (address,) = re.findall(r"^ *\d+: (\w+) .* bridge_run$", output_of("readelf", "-sW", str(symbols)), re.M)
+    function, line = output_of("eu-addr2line", "-f", "-e", str(daemon), "--debuginfo-path=%s" % debug, "0x" + address
+                               ).splitlines()
+    assert function == "bridge_run"
+    source, number = re.findall(r"^(/usr/src/debug/.*/vswitchd/bridge\.c):(\d+)", line)[0]
+    text = (unpacked.debuginfo / source[1:]).read_text().splitlines()
+    assert any(line.startswith("bridge_run(") for line in text[int(number) - 1:int(number) + 1])  # its type is above it
+
+
+def test_the_module_has_debuginfo_too(unpacked: Unpacked) -> None:
+    (module,) = unpacked.modules.glob("lib/modules/*/extra/openvswitch/openvswitch.ko")
+    assert ".debug_info" not in output_of("readelf", "-SW", str(module))
+    (debug,) = unpacked.debuginfo.glob("usr/lib/debug/lib/modules/*/extra/openvswitch/openvswitch.ko*.debug")
+    assert ".debug_info" in output_of("readelf", "-SW", str(debug))
+
+
+# The scriptlets
+
+def scriptlets(package: Path) -> Dict[str, str]:
+    found = {}
+    for tag in ("PREIN", "POSTIN", "PREUN", "POSTUN", "PRETRANS", "POSTTRANS", "TRIGGERSCRIPTS"):
+        text = output_of("rpm", "-qp", "--qf", "[%%{%s}\\n]" % tag, str(package)).replace("(none)", "").strip()
+        if text:
+            found[tag] = text
+    return found
+
+
+def test_the_scriptlets_are_the_ones_that_are_meant(packages: Packages) -> None:
+    assert set(scriptlets(packages.main)) == {"POSTIN", "PREUN", "POSTUN", "TRIGGERSCRIPTS"}
+    assert set(scriptlets(packages.modules)) == {"POSTTRANS", "POSTUN"}
+    assert scriptlets(packages.debuginfo) == {}
+
+
+def test_shellcheck_has_nothing_to_say_of_the_scriptlets(packages: Packages) -> None:
+    for package in packages:
+        for tag, text in scriptlets(package).items():
+            done = run("shellcheck", "--shell=sh", "-", stdin=text + "\n")
+            assert done.code == 0, (tag, done)
+
+
+def test_rpmlint_has_nothing_to_say_of_the_packages(packages: Packages) -> None:
+    done = run("rpmlint", "-c", str(LINT), *map(str, packages))
+    assert done.code == 0 and " 0 errors, 0 warnings" in done.out, done
+
+
+# What they hold runs
+
+HOST = """
+root=$1 host=$2; shift 2
+mount -t tmpfs host "$host"
+cp -a /bin /sbin /lib* "$host"
+mkdir "$host"/usr "$host"/etc "$host"/proc "$host"/dev "$host"/run "$host"/tmp
+for below in usr etc; do mount -t overlay overlay -o "lowerdir=$root/$below:/$below" "$host/$below"; done
+mount -t proc proc "$host/proc"
+mount --rbind /dev "$host/dev"
+exec timeout 30 chroot "$host" "$@"
+"""
+"""A host of this machine's programs (below /usr, as Debian has them) with the package's files over them."""
+
+
+def in_a_host(root: Path, *argv: str) -> Finished:
+    """Runs a command there, with no network and none of this machine's processes."""
+    with tempfile.TemporaryDirectory(prefix="ox-", dir="/tmp") as host:
+        done = run("unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-ec", HOST, "sh",
+                   str(root), host, *argv)
+    assert "mount:" not in done.err, done
+    return done
+
+
+def scripts_of(root: Path) -> Sequence[Path]:
+    found = []
+    for directory in DIRECTORIES_OF_SCRIPTS:
+        for path in sorted((root / directory).iterdir()):
+            if path.is_file() and path.stat().st_mode & 0o111 and path.read_bytes()[:2] == b"#!":
+                found.append(path)
+    return found
+
+
+def test_every_script_runs_with_the_interpreter_of_its_first_line(unpacked: Unpacked) -> None:
+    scripts = scripts_of(unpacked.main)
+    assert len(scripts) > 20
+    for path in scripts:
+        name = "/" + str(path.relative_to(unpacked.main))
+        done = in_a_host(unpacked.main, name, "--help")
+        said = done.out + done.err
+        wants_more = re.search(r"[Pp]lease install (netaddr|netifaces) ", said)
+        assert done.code < 124 or wants_more, (name, done)
+        assert wants_more or not re.search(r"Traceback|SyntaxError|ImportError", said), (name, done)
+
+
+def test_the_command_runs_from_where_the_package_puts_it(unpacked: Unpacked) -> None:
+    done = in_a_host(unpacked.main, "/usr/bin/ovsxen", "--help")
+    assert done.code == 0, done
+    assert "usage: ovsxen" in done.out
+
+
+def test_the_daemons_run(unpacked: Unpacked) -> None:
+    for daemon in ("/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server"):
+        done = in_a_host(unpacked.main, daemon, "--version")
+        assert done.code == 0 and "Open vSwitch" in done.out, done
