@@ -1,0 +1,146 @@
+"""The packages under test, as `make rpm` has made them, the stand-ins beside them, and roots in any state that
+transactions lead to.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.rpm import packages, snapshot, stand_ins
+from tests.rpm.root import Root, make_root
+
+BUILT = REPOSITORY / "build/rpm/RPMS"
+NEXT_RELEASE = "1000"
+KERNEL = "kernel-uname-r = "
+OF_OTHERS = ("openvswitch", "kernel", "xapi-core", "rpmlib(", "config(openvswitch")
+"""What the packages under test and the stand-ins provide themselves, and nothing else may."""
+
+Step = Tuple[str, ...]
+"""What rpm is given, or, if its first word is no option, a command in the root."""
+
+
+class Rpms(NamedTuple):
+    """Package files. `newer` is `ours` under a later release."""
+
+    ours: str
+    newer: str
+    modules: Optional[str]
+    dom0: str
+    kernel: str
+    xapi: Tuple[str, ...]
+    xcpng: str
+    ipsec: str
+
+    @property
+    def install(self) -> Step:
+        return ("-U", self.ours) + ((self.modules,) if self.modules else ())
+
+    @property
+    def upgrade(self) -> Step:
+        return ("-U", self.newer)
+
+    @property
+    def downgrade(self) -> Step:
+        return ("-U", "--oldpackage", self.ours)
+
+    @property
+    def erase(self) -> Step:
+        names = [packages.ask(Path(each), "%{NAME}") for each in (self.ours, self.modules) if each]
+        return ("-e",) + tuple(names)
+
+
+class States:
+    """Roots after a row of steps. Each row is taken once; a test gets copies."""
+
+    def __init__(self, base: Path, first: Root) -> None:
+        self._base = base
+        self._known: Dict[Tuple[Step, ...], Root] = {(): first}
+        self._made = 0
+
+    def after(self, *steps: Step) -> Root:
+        """A root of the caller's own. Every step must succeed, and every scriptlet in it."""
+        return self._copy(self._at(steps))
+
+    def seen_after(self, *steps: Step) -> snapshot.Snapshot:
+        return snapshot.take(self._at(steps))
+
+    def _at(self, steps: Tuple[Step, ...]) -> Root:
+        if steps not in self._known:
+            root = self._copy(self._at(steps[:-1]))
+            take_step(root, steps[-1])
+            self._known[steps] = root
+        return self._known[steps]
+
+    def _copy(self, root: Root) -> Root:
+        self._made += 1
+        return root.copy(self._base / str(self._made))
+
+
+def take_step(root: Root, step: Step) -> None:
+    if step[0].startswith("-"):
+        root.transact(*step)
+    else:
+        root.tell(*step)
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make an RPM root")
+    made = Path(tempfile.mkdtemp(prefix="oxr-", dir="/tmp"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(str(made))
+
+
+@pytest.fixture(scope="session")
+def rpms(base: Path) -> Rpms:
+    workshop = base / "workshop"
+    workshop.mkdir()
+    ours, modules = find_built("openvswitch"), find_built("openvswitch-modules*")
+    assert ours, "no package below %s: run `make rpm`" % BUILT
+    wanted = [need for each in (ours, modules) if each for need in packages.relations(each, "REQUIRE")]
+
+    def build(package: packages.Package) -> str:
+        return str(packages.build(package, workshop))
+
+    return Rpms(str(ours), str(packages.build_again(ours, NEXT_RELEASE, workshop)), str(modules) if modules else None,
+                build(stand_ins.dom0(sorted({need for need in wanted if not need.startswith(OF_OTHERS)}))),
+                build(stand_ins.kernel(*kernel_for(wanted))),
+                tuple(build(stand_ins.xapi_core(version)) for version in stand_ins.XAPI_VERSIONS),
+                build(stand_ins.xcpng_openvswitch()), build(stand_ins.xcpng_ipsec()))
+
+
+def find_built(pattern: str) -> Optional[Path]:
+    """The newest of the packages that were built, by the name in their headers."""
+    for rpm in sorted(BUILT.rglob("*.rpm"), key=lambda path: -path.stat().st_mtime):
+        if Path(packages.ask(rpm, "%{NAME}")).match(pattern):
+            return rpm
+    return None
+
+
+def kernel_for(needs: List[str]) -> Tuple[str, List[str]]:
+    """The version and the provisions of a kernel that the packages can be installed beside."""
+    of_kernel = sorted({need for need in needs if need.startswith("kernel")})
+    versions = [need.rpartition(" = ")[2] for need in of_kernel if " = " in need]
+    return (versions or ["4.19.0+1"])[0], of_kernel
+
+
+@pytest.fixture(scope="session")
+def states(base: Path, rpms: Rpms) -> States:
+    """A host with a dom0 and a kernel, before anything else."""
+    root = make_root(base / "bare")
+    root.transact("-U", rpms.dom0, rpms.kernel)
+    return States(base, root)
+
+
+@pytest.fixture
+def bare(states: States) -> Root:
+    """A host that none of our packages has ever been on."""
+    return states.after()
