@@ -4,7 +4,7 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
-from typing import List, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
 LIMIT_S = 120
 GHOST, CONFIG, NOREPLACE = 1 << 6, 1 << 0, 1 << 4  # RPMFILE_*, rpmfiles.h
@@ -77,13 +77,17 @@ def build(package: Package, workshop: Path) -> Path:
     return _rpmbuild(package[:3], "\n".join(package.relations), scripts, "\n".join(lines), tree, workshop)
 
 
-def build_again(rpm: Path, release: str, workshop: Path) -> Path:
-    """The same package under another release, from its RPM alone: files, scriptlets, triggers and relations."""
+def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path], None] = lambda tree: None) -> Path:
+    """The same package under another release, from its RPM alone: files, scriptlets, triggers and relations.
+
+    `change` may write other text into the files of the tree that it is called with.
+    """
     name, version, old = ask(rpm, "%{NAME}\n%{VERSION}\n%{RELEASE}\n").split("\n")[:3]
     tree = _fresh(workshop / ("%s-%s-%s.tree" % (name, version, release)))
     with subprocess.Popen(["rpm2cpio", str(rpm)], stdout=subprocess.PIPE) as unpacking:
         subprocess.run(["cpio", "--quiet", "-idm", "--no-absolute-filenames"], stdin=unpacking.stdout, cwd=str(tree),
                        check=True, timeout=LIMIT_S)
+    change(tree)
     its_own = "%s-%s" % (version, old)
     relations = [line.replace(its_own, "%s-%s" % (version, release)) for line in _relations(rpm)
                  if not line.startswith(("Provides: %s =" % name, "Provides: %s(" % name)) and "rpmlib(" not in line]

@@ -56,7 +56,10 @@ class Root:
         self.layer = directory / "usr"
 
     def copy(self, directory: Path) -> "Root":
-        subprocess.run(["cp", "-a", "--", str(self.directory), str(directory)], check=True)
+        """One of its own, that shares the files below /usr: rpm, as Python, only ever puts another in a file's place."""
+        directory.mkdir()
+        subprocess.run(["cp", "-a", "--", str(self.path), str(directory)], check=True)
+        subprocess.run(["cp", "-al", "--", str(self.layer), str(directory)], check=True)
         return Root(directory)
 
     def run(self, *argv: str, over: Over = {}, limit_s: float = LIMIT_S) -> Finished:  # noqa: B006
@@ -147,10 +150,11 @@ def _make_etc(etc: Path) -> None:
     for name, text in texts.items():
         (etc / name).write_text(text)
     shutil.copy("/etc/ld.so.cache", str(etc / "ld.so.cache"))
-    for name in ("alternatives", "ssl"):
-        shutil.copytree("/etc/" + name, str(etc / name), symlinks=True)
-    for path in (etc / "alternatives").glob("ov*"):
-        path.unlink()
+    (etc / "ssl").mkdir()
+    shutil.copy("/etc/ssl/openssl.cnf", str(etc / "ssl"))
+    (etc / "alternatives").mkdir()
+    for name in ("awk", "which"):
+        shutil.copy("/etc/alternatives/" + name, str(etc / "alternatives"), follow_symlinks=False)
 
 
 def _leave_out_open_vswitch(root: Root) -> None:

@@ -89,14 +89,15 @@ def dom0(provides: Iterable[str]) -> Package:
 
 
 def xapi_core(version: str) -> Package:
-    files = (File(CONFIG_UPDATE, CONFIG_UPDATE_TEXT % version, 0o755), File(PLUGINS + "echo", "#!/bin/sh\n", 0o755))
+    files = (File(CONFIG_UPDATE, CONFIG_UPDATE_TEXT % version, 0o755), File(PLUGINS + "echo", "#!/bin/sh\n", 0o755),
+             File("/opt/xensource/bin/xapi", "#!/bin/sh\n", 0o755))
     return Package("xapi-core", version, "1", files)
 
 
 def kernel(version: str, provides: Iterable[str]) -> Package:
     """A kernel without modules of its own, and with its index of them."""
     directory = "/lib/modules/%s/" % version
-    names = ("modules.builtin", "modules.order")
+    names = ("modules.builtin", "modules.order", "kernel/net/bridge/bridge.txt")
     return Package("kernel", "1", "1", tuple(File(directory + name) for name in names),
                    tuple("Provides: " + each for each in provides), (("%posttrans", "depmod " + version),))
 
@@ -107,12 +108,12 @@ def xcpng_openvswitch() -> Package:
         "ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl", "ovs-pki", "ovsdb-client", "ovsdb-tool", "ovs-xcpng-only")]
     programs += ["/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server"]
     programs += [SCRIPTS + name for name in ("ovs-ctl", "ovs-kmod-ctl", "ovs-lib", "ovs-save", "ovs-start",
-                                             "ovs-xapi-sync", "ovs-check-dead-ifs")]
+                                             "ovs-xapi-sync", "ovs-monitor-ipsec")]
     files = tuple(File(path, "#!/bin/sh\necho 2.17.7\n", 0o755) for path in programs) + (
         File("/usr/share/openvswitch/vswitch.ovsschema", "{}\n"),
         File("/usr/share/openvswitch/python/ovs/__init__.py", ""),
-        File(SYSCONFIG, OLD_SYSCONFIG, marks="%config(noreplace)"),
-        File("/etc/logrotate.d/openvswitch", OLD_LOGROTATE, marks="%config(noreplace)"),
+        File(SYSCONFIG, OLD_SYSCONFIG, 0o755, marks="%config"),
+        File("/etc/logrotate.d/openvswitch", OLD_LOGROTATE, marks="%config"),
         File(CFG_UPDATE, CFG_UPDATE_TEXT, 0o755),
         File(UNITS + UNIT, OLD_UNIT % ("Open vSwitch", "forking", SCRIPTS + "ovs-start")),
         File(UNITS + SYNC_UNIT, OLD_UNIT % ("Open vSwitch sync", "simple", SCRIPTS + "ovs-xapi-sync")),
@@ -122,10 +123,9 @@ def xcpng_openvswitch() -> Package:
 
 
 def xcpng_ipsec() -> Package:
-    """Its subpackage, which stays when ours takes the place of the rest."""
-    files = (File(SCRIPTS + "ovs-monitor-ipsec", "#!/usr/bin/python3\n", 0o755),
-             File(UNITS + IPSEC_UNIT, OLD_UNIT % ("Open vSwitch IPsec", "forking", SCRIPTS + "ovs-monitor-ipsec")))
-    return Package("openvswitch-ipsec", "2.17.7", "4.1", files, ("Requires: openvswitch",),
+    """Its subpackage: a unit, and the wish for that very build of the rest."""
+    unit = File(UNITS + IPSEC_UNIT, OLD_UNIT % ("Open vSwitch IPsec", "forking", SCRIPTS + "ovs-monitor-ipsec"))
+    return Package("openvswitch-ipsec", "2.17.7", "4.1", (unit,), ("Requires: openvswitch = 2.17.7-4.1",),
                    unit_scriptlets((IPSEC_UNIT,)))
 
 
