@@ -17,9 +17,9 @@ from tests.rpm.root import Root, make_root
 
 BUILT = REPOSITORY / "build/rpm/RPMS"
 NEXT_RELEASE = 1000
+MODULES = "/lib/modules/"
 ROOM_BYTES = 8 << 30
-KERNEL = "kernel-uname-r = "
-OF_OTHERS = ("openvswitch", "kernel", "xapi-core", "rpmlib(", "config(openvswitch")
+OF_OTHERS = ("openvswitch", "kernel", MODULES, "xapi-core", "rpmlib(", "config(openvswitch")
 """What the packages under test and the stand-ins provide themselves, and nothing else may."""
 
 Step = Tuple[str, ...]
@@ -27,8 +27,8 @@ Step = Tuple[str, ...]
 
 
 class Rpms(NamedTuple):
-    """Package files. `newer` is `ours` under a later release; `knowing` and `knowing_newer` are the same packages, which
-    know the stand-ins of XAPI's plugin for released versions, but for the last.
+    """Package files. `newer` is `ours` under a later release; `knowing` and `knowing_newer` are the same packages,
+    which know the stand-ins of XAPI's plugin, but for the last, for released versions.
     """
 
     ours: str
@@ -129,7 +129,7 @@ def rpms(base: Path) -> Rpms:
         return str(packages.build(package, workshop))
 
     again = [str(packages.build_again(ours, "%d" % (NEXT_RELEASE + number), workshop, change)) for number, change in (
-        enumerate((lambda tree: None, know_stand_ins, know_stand_ins)))]
+        enumerate((packages.leave, know_stand_ins, know_stand_ins)))]
     return Rpms(str(ours), again[0], again[1], again[2], str(modules) if modules else None,
                 build(stand_ins.dom0(sorted({need for need in wanted if not need.startswith(OF_OTHERS)}))),
                 build(stand_ins.kernel(*kernel_for(wanted))),
@@ -158,6 +158,7 @@ def kernel_for(needs: List[str]) -> Tuple[str, List[str]]:
     """The version and the provisions of a kernel that the packages can be installed beside."""
     of_kernel = sorted({need for need in needs if need.startswith("kernel")})
     versions = [need.rpartition(" = ")[2] for need in of_kernel if " = " in need]
+    versions += [need[len(MODULES):] for need in needs if need.startswith(MODULES)]
     return (versions or ["4.19.0+1"])[0], of_kernel
 
 

@@ -56,7 +56,7 @@ class Root:
         self.layer = directory / "usr"
 
     def copy(self, directory: Path) -> "Root":
-        """One of its own, that shares the files below /usr: rpm, as Python, only ever puts another in a file's place."""
+        """One of its own, that shares the files below /usr: rpm and Python only ever put another in a file's place."""
         directory.mkdir()
         subprocess.run(["cp", "-a", "--", str(self.path), str(directory)], check=True)
         subprocess.run(["cp", "-al", "--", str(self.layer), str(directory)], check=True)

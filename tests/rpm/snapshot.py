@@ -2,6 +2,7 @@
 they start. Of /usr only what differs from this machine's.
 """
 
+import fnmatch
 import grp
 import hashlib
 import os
@@ -17,7 +18,7 @@ UNITS = ("openvswitch.service", "openvswitch-xapi-sync.service", "openvswitch-ip
 NOT_COMPARED = (
     ("/var/lib/rpm", "rpm's own database: rpm is asked instead"),
     ("/root/.pyenv", "where Python interpreters of this machine are mounted"),
-    ("/run/ovsxen.lock", "a lock that nobody holds; it is made anew after a boot"),
+    ("/run/ovsxen*.lock", "locks that nobody holds; they are made anew after a boot"),
 )
 """What may differ between states that are the same, and why."""
 
@@ -82,7 +83,7 @@ def _below(directory: Path, name: str) -> Iterator[Tuple[str, Entry]]:
 
 
 def _is_left_out(path: str) -> bool:
-    return any(path == each for each, _ in NOT_COMPARED)
+    return any(fnmatch.fnmatch(path, each) for each, _ in NOT_COMPARED)
 
 
 def _at(path: Path) -> Optional[Entry]:

@@ -16,8 +16,8 @@ SWITCH_BACKEND = "/opt/xensource/bin/xe-switch-network-backend"
 SCRIPTS = "/usr/share/openvswitch/scripts/"
 UNITS = "/usr/lib/systemd/system/"
 UNIT, SYNC_UNIT, IPSEC_UNIT = "openvswitch.service", "openvswitch-xapi-sync.service", "openvswitch-ipsec.service"
-SHARED = ("/etc/logrotate.d", "/etc/modprobe.d", "/etc/sysconfig", "/etc/systemd/system", "/etc/xapi.d/plugins",
-          "/var/xen")
+SHARED = ("/etc/bash_completion.d", "/etc/logrotate.d", "/etc/modprobe.d", "/etc/sysconfig", "/etc/systemd/system",
+          "/etc/xapi.d/plugins", "/usr/share/licenses", "/var/xen")
 """Directories that many packages of a host put files in, and that none of them ends."""
 XAPI_VERSIONS = ("24.19.2", "25.6.0", "26.1.4")
 
@@ -99,7 +99,8 @@ def kernel(version: str, provides: Iterable[str]) -> Package:
     directory = "/lib/modules/%s/" % version
     names = ("modules.builtin", "modules.order", "kernel/net/bridge/bridge.txt")
     return Package("kernel", "1", "1", tuple(File(directory + name) for name in names),
-                   tuple("Provides: " + each for each in provides), (("%posttrans", "depmod " + version),))
+                   tuple("Provides: " + each for each in provides), (("%posttrans", "depmod " + version),),
+                   (directory.rstrip("/"),))
 
 
 def xcpng_openvswitch() -> Package:

@@ -1,8 +1,8 @@
 """XAPI's package and ours, installed, upgraded, downgraded and erased in every order relative to each other.
 
-XAPI's goes through its steps and ours through its own; the orders are all the ways to take them in turns. A state is how
-many steps each has taken. If every way into a state leaves the same host, and that holds for all states, then all orders
-do; so each state is entered from each side, and its two hosts are compared.
+XAPI's goes through its steps and ours through its own; the orders are all the ways to take them in turns. A state is
+how many steps each has taken. If every way into a state leaves the same host, and that holds for all states, then all
+orders do; so each state is entered from each side, and its two hosts are compared.
 """
 
 import hashlib
@@ -45,8 +45,8 @@ def ways_into(rpms: Rpms, theirs: int, ours: int) -> List[Tuple[Step, ...]]:
 
 
 OUR_LINK_WENT_WITH_XAPI = ["- " + CONFIG_UPDATE, "+ " + KEPT]
-"""rpm erases what lies at the name of xapi-core's file, and knows nothing of the copy. Nobody calls the plugin then, and
-the copy goes with our package, or when XAPI's comes again.
+"""rpm erases what lies at the name of xapi-core's file, and knows nothing of the copy. Nobody calls the plugin then,
+and the copy goes with our package, or when XAPI's comes again.
 """
 
 
@@ -63,7 +63,8 @@ def test_every_order_into_a_state_leaves_the_same(states: States, rpms: Rpms, th
 
 
 @EVERY_STATE
-def test_xapis_plugin_is_in_its_place_or_kept_and_never_lost(states: States, rpms: Rpms, theirs: int, ours: int) -> None:
+def test_xapis_plugin_is_in_its_place_or_kept_and_never_lost(states: States, rpms: Rpms, theirs: int,
+                                                             ours: int) -> None:
     for way in ways_into(rpms, theirs, ours):
         root = states.after(*way)
         brought = [None, XAPI_VERSIONS[0], XAPI_VERSIONS[1], XAPI_VERSIONS[0], None][theirs]

@@ -11,7 +11,6 @@ import pytest
 
 from tests.rpm import snapshot
 from tests.rpm.conftest import Rpms, States, Step
-from tests.rpm.root import Root
 from tests.rpm.snapshot import Snapshot, changes
 from tests.rpm.stand_ins import CONFIG_UPDATE, IPSEC_UNIT, NETWORK_CONF, SWITCH_BACKEND, SYNC_UNIT, SYSCONFIG, UNIT
 
@@ -25,7 +24,7 @@ HISTORIES = {
     "in vswitch mode, nothing enabled": (VSWITCH_MODE, ("systemctl", "disable", UNIT, SYNC_UNIT)),
     "in bridge mode": (BRIDGE_MODE,),
     "in bridge mode, the switch enabled": (BRIDGE_MODE, ("systemctl", "enable", UNIT)),
-    "network.conf missing": (("rm", NETWORK_CONF),),
+    "network.conf missing": (VSWITCH_MODE, ("rm", NETWORK_CONF)),
     "sysconfig edited": (VSWITCH_MODE, EDIT),
     "sysconfig removed": (VSWITCH_MODE, ("rm", SYSCONFIG)),
 }
@@ -55,7 +54,7 @@ def test_a_first_installation_brings_the_packages_files_and_enables_the_switch(s
     assert [line.split(" ")[1].rstrip(":") for line in found if "/modules/" not in line] == [
         "/etc/modprobe.d/blacklist-bridge.conf", "/etc/systemd/system/multi-user.target.wants",
         "/etc/systemd/system/multi-user.target.wants/" + SYNC_UNIT,
-        "/etc/systemd/system/multi-user.target.wants/" + UNIT, NETWORK_CONF, "unit", "unit"]
+        "/etc/systemd/system/multi-user.target.wants/" + UNIT, CONFIG_UPDATE, NETWORK_CONF, "unit", "unit"]
     assert found[-2:] == ["! unit %s: not-found -> enabled" % unit for unit in (SYNC_UNIT, UNIT)]
     assert root.read(NETWORK_CONF) == "vswitch"
 
@@ -87,8 +86,8 @@ def test_a_second_installation_of_the_same_changes_nothing(states: States, rpms:
 
 @pytest.mark.parametrize("conf, state", [("openvswitch\n", "enabled"), ("vswitch\n", "enabled"),
                                          ("bridge\n", "disabled")])
-def test_without_xapis_own_script_the_switch_is_enabled_where_network_conf_wants_it(states: States, rpms: Rpms, conf: str,
-                                                                                   state: str) -> None:
+def test_without_xapis_own_script_network_conf_says_whether_the_switch_is_enabled(states: States, rpms: Rpms, conf: str,
+                                                                                 state: str) -> None:
     root = states.after(("rm", SWITCH_BACKEND))
     root.write(NETWORK_CONF, conf)
     root.transact(*rpms.install)
