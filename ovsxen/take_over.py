@@ -143,7 +143,8 @@ def _run_detached(run: Run, arguments: Tuple[str, ...]) -> None:
     child = proc.Child((PROGRAM,) + arguments, {"OVSXEN_ROOT": str(run.paths.root)})
     ended = child.wait_detached(DETACHED_WITHIN_S)
     if ended.returncode != 0:
-        raise AdministratorError("`ovsxen %s` failed (%s)" % (" ".join(arguments), ended.complaint),
+        said = [" ".join(line.split()) for line in ended.stdout.splitlines() if " %s " % Outcome.FAILED.value in line]
+        raise AdministratorError("`ovsxen %s` failed (%s)" % (" ".join(arguments), "; ".join(said) or ended.complaint),
                                  "run it again, once that is mended")
 
 

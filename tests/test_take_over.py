@@ -11,6 +11,8 @@ from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
+from bench import namespaces, traffic
+from bench.traffic import Pair
 from ovsxen import take_over
 from ovsxen.host import process
 from ovsxen.host.process import Process
@@ -19,6 +21,7 @@ from ovsxen.ovs import confdb_move, daemons, monitors
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
+from tests.busy import Busy
 from tests.conftest import REPOSITORY, MakeHost, SandboxHost
 from tests.container import POSTUN
 from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
@@ -26,13 +29,13 @@ from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
 
 
-def boot_as_xcp_ng(host: SandboxHost, *options: str) -> None:
+def boot_as_xcp_ng(host: SandboxHost, *, inside: str = "") -> None:
     """What its ovs-start does: the database in the run directory, monitors, and the mark that its purge is done."""
     host.env["OVS_DBDIR"] = str(host.paths.rundir)
     host.paths.historic_booted_marker.touch()
-    host.tool(OVS_CTL, "start", "--system-id=random", "--system-type=XCP-ng", "--system-version=8.3", "--no-mlockall",
-              "--no-record-hostname", "--no-ovs-vswitchd" if "--no-ovs-vswitchd" in options else
-              "--ovs-vswitchd-options=--enable-dummy=override", *options)
+    argv = (OVS_CTL, "start", "--system-id=random", "--system-type=XCP-ng", "--system-version=8.3", "--no-mlockall",
+            "--no-record-hostname", "--ovs-vswitchd-options=" + ("" if inside else "--enable-dummy=override"))
+    host.tool(*(namespaces.inside(inside, *argv) if inside else argv))
 
 
 def kill_monitors(host: SandboxHost) -> None:
@@ -62,19 +65,21 @@ def put_back_old_conf_db(host: SandboxHost) -> None:
     shutil.copy(str(of_another_time(host)), str(host.paths.conf_db))
 
 
-def steps(host: SandboxHost, name: str, *, dry_run: bool = False) -> Dict[str, Any]:
+def steps(host: SandboxHost, name: str, *, dry_run: bool = False, inside: str = "") -> Dict[str, Any]:
     """Run TAKE_OVER or RELEASE as a command of this host would; gives the phases by their names."""
     code = ("import json, os; from pathlib import Path; from ovsxen import take_over; from ovsxen.host.paths import *\n"
             "from ovsxen.host.settings import read_settings; from ovsxen.sequence import *\n"
             "paths = paths_under(Path(os.environ['OVSXEN_ROOT']), os.environ)\n"
             "run = Run(Host(paths, read_settings(paths)), lambda _: None, dry_run=%r)\n"
             "print(json.dumps([phase.as_json() for phase in run_steps(run, take_over.%s)]))" % (dry_run, name))
-    return {phase["name"]: phase for phase in json.loads(host.tool(sys.executable, "-c", code))}
+    argv = (sys.executable, "-c", code)
+    said = host.tool(*(namespaces.inside(inside, *argv) if inside else argv))
+    return {phase["name"]: phase for phase in json.loads(said)}
 
 
-def taken_over(host: SandboxHost) -> Dict[str, Any]:
-    """What an upgrade does to a switch that runs; all of it must go well."""
-    phases = steps(host, "TAKE_OVER")
+def taken_over(host: SandboxHost, *, inside: str = "") -> Dict[str, Any]:
+    """What an upgrade does to a switch that runs; all of it must go well. `inside`: the host's network namespace."""
+    phases = steps(host, "TAKE_OVER", inside=inside)
     assert not [phase for phase in phases.values() if phase["outcome"] in ("failed", "degraded")], phases
     return phases
 
@@ -125,6 +130,23 @@ def test_the_database_moves_under_the_server_and_nobody_is_interrupted(old: Sand
     log = old.paths.log(VSWITCHD).read_text()
     assert "reconnect|INFO" in log and "connection closed" not in log and "timed out" not in log
     assert old.beside("good")
+
+
+def test_no_write_is_lost_that_the_server_has_acknowledged(old: SandboxHost) -> None:
+    def count(number: int) -> Dict[str, Any]:
+        return {"op": "update", "table": "Open_vSwitch", "where": [],
+                "row": {"external_ids": ["map", [["count", str(number)]]]}}
+
+    with Busy(old, count, 0.001) as busy:
+        assert eventually(lambda: busy.writes > 5)
+        assert moved(old).outcome is Outcome.DONE
+        before = busy.writes
+        assert eventually(lambda: busy.writes > before + 5)
+    kill_monitors(old)
+    old.signal(OVSDB_SERVER, signal.SIGKILL)
+    assert '["count","%d"]' % busy.writes in old.tool(
+        "ovsdb-tool", "query", str(old.paths.conf_db),
+        '["Open_vSwitch",{"op":"select","table":"Open_vSwitch","where":[],"columns":["external_ids"]}]')
 
 
 def test_a_move_may_be_repeated_and_does_nothing_then(old: SandboxHost) -> None:
@@ -460,3 +482,30 @@ def test_the_lines_of_the_last_scriptlet_do_the_same_without_ovsxen_and_spare_a_
     assert pids(host) == before
     host.paths.daemon_pidfile.unlink()
     host.tool("sh", "-e", "-c", lines)
+
+
+# Frames
+
+
+def test_no_frame_is_lost_though_the_datapath_needs_its_database(make_host: MakeHost) -> None:
+    """ovs-vswitchd's own datapath stops where its database goes: a second, were that taken out and added again."""
+    host, namespace = make_host(stale_bridges=0), "ovsxen-%d-frames" % os.getpid()
+    host.paths.conf_db.unlink()
+    host.write(host.paths.sysconfig, "VSWITCHD_MLOCKALL=no\n")
+    with namespaces.making_namespace(namespace):
+        try:
+            boot_as_xcp_ng(host, inside=namespace)
+            host.vsctl("add-br", "xenbr0", "--", "set", "Bridge", "xenbr0", "datapath_type=netdev")
+            for near, far in (("eth0", "lan0"), ("vif1.0", "guest")):
+                namespaces.ip("-n", namespace, "link", "add", near, "type", "veth", "peer", "name", far)
+                for device in (near, far):
+                    namespaces.ip("-n", namespace, "link", "set", device, "up")
+                host.vsctl("add-port", "xenbr0", near)
+            with traffic.probing(namespace, (Pair("lan0", "guest"), Pair("guest", "lan0"))) as prober:
+                phases = taken_over(host, inside=namespace)
+                heard = prober.stop()
+            assert phases["database"]["outcome"] == "done"
+            assert heard.sent > 100 and heard.lost == 0, heard
+        finally:
+            kill_monitors(host)
+            host.kill_daemons()
