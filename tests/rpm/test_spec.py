@@ -93,6 +93,11 @@ class Workshop:
         assert "Executing" not in done.out + done.err
         return done.err
 
+    def parsed(self, macros: Dict[str, str], *arguments: str) -> str:
+        done = self.run("rpmspec", "-P", str(SPEC), *arguments, **dict(VERSION, **macros))
+        assert_done(done)
+        return done.out
+
     def packages(self, macros: Dict[str, str], *arguments: str) -> Dict[str, Package]:
         query = "=%{NAME}\\n[+%{PROVIDENEVRS}\\n][-%{REQUIRENEVRS}\\n]"
         done = self.run("rpmspec", "-q", "--qf", query, str(SPEC), *arguments, **dict(VERSION, **macros))
@@ -235,6 +240,31 @@ def test_of_two_kernels_that_are_installed_one_is_to_be_named(workshop: Workshop
     said = workshop.refusal(dict(VERSION, **workshop.kernel_source()))
     assert "more than one kernel*xen-devel is installed (" in said
     assert "kernel-xen-devel 2.6.32.43-0.4.1" in said and "pass kernel_uname" in said
+
+
+# What is built, and how
+
+def test_units_or_init_scripts_are_installed(workshop: Workshop) -> None:
+    units, scripts = workshop.parsed({}, "--with", "systemd"), workshop.parsed({}, "--without", "systemd")
+    assert re.search(r"tools/install-tree \S+ systemd$", units, re.M) and "/system/openvswitch.service" in units
+    assert re.search(r"tools/install-tree \S+ sysv$", scripts, re.M) and "/etc/init.d/openvswitch" in scripts
+    assert "init.d" not in units and "/system/openvswitch.service" not in scripts
+
+
+def test_open_vswitchs_tests_run_unless_they_are_not_wanted(workshop: Workshop) -> None:
+    flags = {"openvswitch_testsuiteflags": "-j4 1-100"}
+    assert re.search(r"make \S+ \S+ check RECHECK=yes .*\n *TESTSUITEFLAGS='-j4 1-100'", workshop.parsed(flags))
+    assert "RECHECK" not in workshop.parsed(flags, "--without", "check")
+
+
+def test_a_compiler_of_two_words_stays_one_value(workshop: Workshop) -> None:
+    macros = dict(dict(UNAME, openvswitch_cc="ccache gcc"), **workshop.kernel_source())
+    build = workshop.parsed(dict(macros, **workshop.headers("4.19.0+1")))
+    assert 'export CC="ccache gcc"' in build and '${CC:+CC="$CC"}' in build
+
+
+def test_debuginfo_is_left_to_a_platform_that_has_it(workshop: Workshop) -> None:
+    assert set(workshop.packages({"_enable_debug_packages": "1"})) == {"openvswitch"}
 
 
 # The spec itself
