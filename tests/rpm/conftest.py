@@ -44,7 +44,10 @@ class Rpms(NamedTuple):
 
     @property
     def install(self) -> Step:
-        return ("-U", self.ours) + ((self.modules,) if self.modules else ())
+        return self.install_of(self.ours)
+
+    def install_of(self, ours: str) -> Step:
+        return ("-U", ours) + ((self.modules,) if self.modules else ())
 
     @property
     def upgrade(self) -> Step:

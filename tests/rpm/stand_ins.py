@@ -97,7 +97,7 @@ def xapi_core(version: str) -> Package:
 def kernel(version: str, provides: Iterable[str]) -> Package:
     """A kernel without modules of its own, and with its index of them."""
     directory = "/lib/modules/%s/" % version
-    names = ("modules.builtin", "modules.order", "kernel/net/bridge/bridge.txt")
+    names = ("modules.builtin", "modules.builtin.modinfo", "modules.order", "kernel/net/bridge/bridge.txt")
     return Package("kernel", "1", "1", tuple(File(directory + name) for name in names),
                    tuple("Provides: " + each for each in provides), (("%posttrans", "depmod " + version),),
                    (directory.rstrip("/"),))

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 import re
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from typing import Iterator, NamedTuple, Tuple
 
 import pytest
 

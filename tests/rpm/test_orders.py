@@ -28,11 +28,7 @@ def xapi_steps(rpms: Rpms) -> Tuple[Step, ...]:
 
 
 def our_steps(rpms: Rpms) -> Tuple[Step, ...]:
-    return with_modules(rpms, rpms.knowing), ("-U", rpms.knowing_newer), rpms.erase
-
-
-def with_modules(rpms: Rpms, ours: str) -> Step:
-    return ("-U", ours) + ((rpms.modules,) if rpms.modules else ())
+    return rpms.install_of(rpms.knowing), ("-U", rpms.knowing_newer), rpms.erase
 
 
 def ways_into(rpms: Rpms, theirs: int, ours: int) -> List[Tuple[Step, ...]]:
@@ -94,7 +90,7 @@ UNKNOWN = XAPI_VERSIONS[-1]
 
 @pytest.mark.parametrize("before", ["first", "after ours", "as an upgrade of a known one"])
 def test_a_version_that_is_not_known_is_left_alone_until_somebody_asks(states: States, rpms: Rpms, before: str) -> None:
-    ours, unknown = with_modules(rpms, rpms.knowing), ("-U", rpms.xapi[-1])
+    ours, unknown = rpms.install_of(rpms.knowing), ("-U", rpms.xapi[-1])
     steps = {"first": (unknown, ours), "after ours": (ours, unknown),
              "as an upgrade of a known one": (("-U", rpms.xapi[0]), ours, unknown)}[before]
     root = states.after(*steps)
@@ -125,12 +121,12 @@ def test_both_in_one_transaction_are_as_one_after_the_other(states: States, rpms
 
 def test_xapis_package_that_comes_again_is_diverted_anew(states: States, rpms: Rpms) -> None:
     xapi = xapi_steps(rpms)
-    way = (xapi[0], with_modules(rpms, rpms.knowing))
+    way = (xapi[0], rpms.install_of(rpms.knowing))
     assert changes(states.seen_after(*way), states.seen_after(*way, xapi[-1], xapi[0])) == []
 
 
 def test_a_reinstallation_of_xapis_package_is_diverted_anew(states: States, rpms: Rpms) -> None:
-    root = states.after(("-U", rpms.xapi[0]), with_modules(rpms, rpms.knowing))
+    root = states.after(("-U", rpms.xapi[0]), rpms.install_of(rpms.knowing))
     before = snapshot.take(root)
     root.transact("-U", "--replacepkgs", rpms.xapi[0])
     assert changes(before, snapshot.take(root)) == []
