@@ -102,7 +102,7 @@ def end_monitors(run: Run) -> Result:
     if detach.find_holder(run.paths.daemon_pidfile) is None:
         return Result(Outcome.SKIPPED, "they stay: no ovsxen daemon watches the switch")
     ended = tuple("%s's (pid %d)" % (name, monitor.pid) for name, monitor in there
-                  if process.send_signal(monitor, signal.SIGKILL))  # others it may take for its daemon's end
+                  if process.send_signal(monitor, signal.SIGKILL))  # which it can neither handle nor pass on
     return Result(Outcome.DONE, "%s ended" % " and ".join(ended))
 
 
