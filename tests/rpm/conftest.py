@@ -36,6 +36,7 @@ class Rpms(NamedTuple):
     knowing: str
     knowing_newer: str
     modules: Optional[str]
+    newer_modules: Optional[str]
     dom0: str
     kernel: str
     xapi: Tuple[str, ...]
@@ -133,7 +134,9 @@ def rpms(base: Path) -> Rpms:
 
     again = [str(packages.build_again(ours, "%d" % (NEXT_RELEASE + number), workshop, change)) for number, change in (
         enumerate((packages.leave, know_stand_ins, know_stand_ins)))]
-    return Rpms(str(ours), again[0], again[1], again[2], str(modules) if modules else None,
+    kmod = [str(modules), str(packages.build_again(modules, str(NEXT_RELEASE), workshop, packages.leave))] if (
+        modules) else [None, None]
+    return Rpms(str(ours), again[0], again[1], again[2], kmod[0], kmod[1],
                 build(stand_ins.dom0(sorted({need for need in wanted if not need.startswith(OF_OTHERS)}))),
                 build(stand_ins.kernel(*kernel_for(wanted))),
                 tuple(build(stand_ins.xapi_core(version)) for version in stand_ins.XAPI_VERSIONS),

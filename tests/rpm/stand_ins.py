@@ -17,7 +17,7 @@ SCRIPTS = "/usr/share/openvswitch/scripts/"
 UNITS = "/usr/lib/systemd/system/"
 UNIT, SYNC_UNIT, IPSEC_UNIT = "openvswitch.service", "openvswitch-xapi-sync.service", "openvswitch-ipsec.service"
 SHARED = ("/etc/bash_completion.d", "/etc/logrotate.d", "/etc/modprobe.d", "/etc/sysconfig", "/etc/systemd/system",
-          "/etc/xapi.d/plugins", "/usr/share/licenses", "/var/xen")
+          "/etc/xapi.d/plugins", "/usr/lib/depmod.d", "/usr/share/licenses", "/var/xen")
 """Directories that many packages of a host put files in, and that none of them ends."""
 XAPI_VERSIONS = ("24.19.2", "25.6.0", "26.1.4")
 

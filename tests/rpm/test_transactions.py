@@ -48,10 +48,10 @@ def seen(states: States, *steps: Step) -> Snapshot:
 
 def test_a_first_installation_brings_the_packages_files_and_enables_the_switch(states: States, rpms: Rpms) -> None:
     root = states.after(rpms.install)
-    files = root.rpm("-qla").out.split("\n")
-    found = but(changes(seen(states), snapshot.take(root)), COMPILED, *[path.replace("/lib/mod", "/usr/lib/mod", 1)
-                                                                        for path in files])
-    assert [line.split(" ")[1].rstrip(":") for line in found if "/modules/" not in line] == [
+    files = [path if path.startswith("/usr") else path.replace("/lib/modules/", "/usr/lib/modules/")
+             for path in root.rpm("-ql", *rpms.erase[1:]).out.split("\n")]
+    found = but(changes(seen(states), snapshot.take(root)), COMPILED, "/usr/lib/modules/*/modules.*", *files)
+    assert [line.split(" ")[1].rstrip(":") for line in found] == [
         "/etc/modprobe.d/blacklist-bridge.conf", "/etc/systemd/system/multi-user.target.wants",
         "/etc/systemd/system/multi-user.target.wants/" + SYNC_UNIT,
         "/etc/systemd/system/multi-user.target.wants/" + UNIT, CONFIG_UPDATE, NETWORK_CONF, "unit", "unit"]
@@ -104,7 +104,24 @@ def test_the_index_of_a_kernels_modules_knows_ours_while_it_is_there(states: Sta
     assert "openvswitch" not in states.after(rpms.install, rpms.erase).read(index)
 
 
+def test_an_image_made_without_scriptlets_is_made_ready_by_hand(states: States, rpms: Rpms) -> None:
+    xapi = ("-U", rpms.xapi[0])
+    root = states.after(xapi)
+    root.transact("-U", "--noscripts", "--notriggers", *rpms.install[1:])
+    root.tell("sh", "-c", "ovsxen host-setup install && for each in /lib/modules/*/extra; do "
+              "each=${each%/extra}; depmod ${each##*/}; done")
+    assert changes(seen(states, xapi, rpms.install), snapshot.take(root)) == []
+
+
 # Upgrades and downgrades
+
+
+def test_an_upgrade_of_the_modules_leaves_them_in_the_index(states: States, rpms: Rpms) -> None:
+    if rpms.newer_modules is None:
+        pytest.skip("no modules were built")
+    both = rpms.upgrade + (rpms.newer_modules,)
+    assert changes(seen(states, rpms.install), seen(states, rpms.install, both)) == []
+    assert changes(seen(states), seen(states, rpms.install, both, rpms.erase)) == []
 
 
 @EVERY_HISTORY
@@ -171,6 +188,12 @@ def test_bytecode_of_every_interpreter_that_the_host_had_goes_with_the_package(s
     older = ("sh", "-c", "for each in ovsxen ovsxen/host ovs; do mkdir -p /usr/lib/ovsxen/$each/__pycache__; "
              "echo x >/usr/lib/ovsxen/$each/__pycache__/gone.cpython-36.pyc; done")
     assert changes(seen(states), seen(states, rpms.install, older, rpms.erase)) == []
+
+
+def test_an_erase_without_bytecode_leaves_nothing_either(states: States, rpms: Rpms) -> None:
+    without = ("sh", "-c", "find /usr/lib/ovsxen -name __pycache__ -prune -exec rm -r {} +")
+    assert not [path for path in seen(states, rpms.install, without) if path.endswith(".pyc")]
+    assert changes(seen(states), seen(states, rpms.install, without, rpms.erase)) == []
 
 
 def test_an_installation_after_an_erase_is_like_the_first(states: States, rpms: Rpms) -> None:
