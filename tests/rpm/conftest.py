@@ -134,7 +134,7 @@ def rpms(base: Path) -> Rpms:
 
     again = [str(packages.build_again(ours, "%d" % (NEXT_RELEASE + number), workshop, change)) for number, change in (
         enumerate((packages.leave, know_stand_ins, know_stand_ins)))]
-    kmod = [str(modules), str(packages.build_again(modules, str(NEXT_RELEASE), workshop, packages.leave))] if (
+    kmod = [str(modules), str(packages.build_again(modules, str(NEXT_RELEASE), workshop))] if (
         modules) else [None, None]
     return Rpms(str(ours), again[0], again[1], again[2], kmod[0], kmod[1],
                 build(stand_ins.dom0(sorted({need for need in wanted if not need.startswith(OF_OTHERS)}))),

@@ -81,10 +81,11 @@ def leave(tree: Path) -> None:
     """Changes nothing."""
 
 
-def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path], None]) -> Path:
+def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path], None] = leave,
+                more: Tuple[str, ...] = ()) -> Path:
     """The same package under another release, from its RPM alone: files, scriptlets, triggers and relations.
 
-    `change` may write other text into the files of the tree that it is called with.
+    `change` may write other text into the files of the tree that it is called with; `more` are relations to add.
     """
     name, version, old = ask(rpm, "%{NAME}\n%{VERSION}\n%{RELEASE}\n").split("\n")[:3]
     tree = _fresh(workshop / ("%s-%s-%s.tree" % (name, version, release)))
@@ -93,8 +94,9 @@ def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path]
                        check=True, timeout=LIMIT_S)
     change(tree)
     its_own = "%s-%s" % (version, old)
+    left_out = ("Provides: %s = %s\n" % (name, its_own), "Provides: %s(" % name, "Requires: rpmlib(")
     relations = [line.replace(its_own, "%s-%s" % (version, release)) for line in _relations(rpm)
-                 if not line.startswith(("Provides: %s =" % name, "Provides: %s(" % name)) and "rpmlib(" not in line]
+                 if not (line + "\n").startswith(left_out)] + list(more)
     return _rpmbuild((name, version, release), "\n".join(relations), _scripts(rpm), "\n".join(_files(rpm)), tree,
                      workshop)
 

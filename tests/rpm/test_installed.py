@@ -98,6 +98,14 @@ def test_every_script_runs_with_the_interpreter_that_it_names(installed: Root, r
     assert ["%s: %s" % (path, what) for path, what in wrong.items() if what] == []
 
 
+def test_an_erase_after_every_script_was_run_leaves_nothing(states: States, rpms: Rpms) -> None:
+    root = states.after(rpms.install)
+    for script in find_scripts(root, rpms):
+        try_out(root, script)
+    root.transact(*rpms.erase)
+    assert changes(states.seen_after(), snapshot.take(root)) == []
+
+
 def test_no_script_names_an_interpreter_of_one_version_or_of_whoever_is_first_on_the_path(installed: Root,
                                                                                          rpms: Rpms) -> None:
     allowed = ("/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/bash", "/usr/bin/python3")
