@@ -93,7 +93,7 @@ def restore_plugin(run: Run) -> Result:
 
 
 PREPARE = (
-    Step("directories", phases_offline.make_directories),
+    Step("directories", phases_offline.make_lasting_directories),
     Step("settings", prepare_settings),
     Step("bytecode", compile_package),
     Step("plugin", divert_plugin),

@@ -32,17 +32,20 @@ def prepare_host(run: Run) -> Result:
             paths.rundir, longest_socket_path(paths), SOCKET_PATH_LIMIT), "use a shorter root")
     if not paths.schema.is_file():
         raise NotInstalled("the schema %s is not there" % paths.schema, "install Open vSwitch, or set OVS_PKGDATADIR")
-    made = make_directories(run)
+    made = _make_directories(run, ((paths.dbdir, 0o755), (paths.rundir, 0o755)))
     if daemons.find(run.paths, OVSDB_SERVER).state is not State.RUNNING:  # a switch that is up has what it needs
         require_writable(run)
     return made if made.names else Result(Outcome.UNCHANGED, "programs and directories are there")
 
 
-def make_directories(run: Run) -> Result:
-    """Those that both daemons write to."""
-    paths = run.paths
-    vital = ((paths.dbdir, 0o755), (paths.rundir, 0o755))
-    useful = ((paths.logdir, 0o750), (paths.daemon_cwd, 0o755))
+def make_lasting_directories(run: Run) -> Result:
+    """Those that both daemons write to, but for the one that each boot makes."""
+    return _make_directories(run, ((run.paths.dbdir, 0o755),))
+
+
+def _make_directories(run: Run, vital: Tuple[Tuple[Path, int], ...]) -> Result:
+    """Make what is missing, with these modes, beside what a switch can do without."""
+    useful = ((run.paths.logdir, 0o750), (run.paths.daemon_cwd, 0o755))
     missing = tuple(str(path) for path, _ in vital + useful if not path.is_dir())
     if not run.dry_run:
         for path, mode in vital:
