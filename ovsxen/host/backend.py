@@ -4,7 +4,7 @@ up when it is erased, and never touched by an upgrade (openvswitch a4b2e516f).
 
 from typing import Tuple
 
-from ovsxen.errors import AdministratorError
+from ovsxen.errors import AdministratorError, NoAnswer
 from ovsxen.host import proc
 from ovsxen.host.inventory import Backend, read_network_conf
 from ovsxen.host.paths import Paths
@@ -41,10 +41,14 @@ def give_up_vswitch(paths: Paths) -> str:
 
 def _run_script(paths: Paths, backend: str) -> str:
     argv = (str(paths.switch_backend), backend)
-    ended = proc.run(argv, WITHIN_S)
+    by_hand = "run `%s` by hand" % " ".join(argv)
+    try:
+        ended = proc.run(argv, WITHIN_S)
+    except NoAnswer as error:
+        raise NoAnswer("the network backend is not %s: %s" % (backend, error.problem), by_hand) from error
     if ended.returncode != 0:
         raise AdministratorError("the network backend is not %s (%s: %s)" % (backend, argv[0], ended.complaint),
-                                 "run `%s` by hand" % " ".join(argv))
+                                 by_hand)
     return "`%s`: this holds from the next boot of this host" % " ".join(argv)
 
 

@@ -5,7 +5,7 @@ from typing import List
 
 import pytest
 
-from ovsxen.errors import AdministratorError
+from ovsxen.errors import AdministratorError, NoAnswer
 from ovsxen.host import backend
 from ovsxen.host.backend import SCRIPTS, UNITS
 from ovsxen.host.paths import Paths, paths_under
@@ -100,3 +100,10 @@ def test_a_host_without_services_has_none_to_enable(paths: Paths) -> None:
     for script in SCRIPTS:
         (paths.init_scripts / script).unlink()
     assert backend.choose_vswitch(paths) == "no service enabled, from the next boot of this host on"
+
+
+def test_a_script_that_hangs_is_ended_and_what_to_run_is_told(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "WITHIN_S", 0.2)
+    add_script(paths, "sleep 600")
+    with pytest.raises(NoAnswer, match="is not bridge: .* was killed: run `.*-backend bridge` by hand"):
+        backend.give_up_vswitch(paths)
