@@ -32,7 +32,7 @@ def installed(host: SandboxHost) -> SandboxHost:
     root = host.paths.root
     for path in (host.paths.sysconfig, host.paths.called_plugin, host.paths.own_plugin):
         path.unlink()
-    subprocess.run([str(REPOSITORY / "tools/install-tree"), str(root), "--init", "systemd"], check=True, timeout=60)
+    subprocess.run([str(REPOSITORY / "tools/install-tree"), str(root), "systemd"], check=True, timeout=60)
     shutil.copy("/usr/share/openvswitch/vswitch.ovsschema", str(root / "usr/share/openvswitch"))
     host.paths.called_plugin.write_text(UNKNOWN_PLUGIN)
     host.paths.called_plugin.chmod(0o755)
