@@ -103,7 +103,7 @@ def kernel(version: str, provides: Iterable[str]) -> Package:
                    (directory.rstrip("/"),))
 
 
-def xcpng_openvswitch() -> Package:
+def xcpng_openvswitch(release: str = "4.1") -> Package:
     """XCP-ng 8.3's: it starts nothing when it is installed, and restarts nothing on upgrade."""
     programs = ["/usr/bin/" + name for name in (
         "ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl", "ovs-pki", "ovsdb-client", "ovsdb-tool", "ovs-xcpng-only")]
@@ -119,14 +119,14 @@ def xcpng_openvswitch() -> Package:
         File(UNITS + UNIT, OLD_UNIT % ("Open vSwitch", "forking", SCRIPTS + "ovs-start")),
         File(UNITS + SYNC_UNIT, OLD_UNIT % ("Open vSwitch sync", "simple", SCRIPTS + "ovs-xapi-sync")),
     )
-    return Package("openvswitch", "2.17.7", "4.1", files, (), unit_scriptlets((UNIT, SYNC_UNIT)), (
+    return Package("openvswitch", "2.17.7", release, files, (), unit_scriptlets((UNIT, SYNC_UNIT)), (
         "/etc/openvswitch", "/var/xen/openvswitch", "/var/lib/openvswitch", "/var/log/openvswitch"))
 
 
-def xcpng_ipsec() -> Package:
+def xcpng_ipsec(release: str = "4.1") -> Package:
     """Its subpackage: a unit, and the wish for that very build of the rest."""
     unit = File(UNITS + IPSEC_UNIT, OLD_UNIT % ("Open vSwitch IPsec", "forking", SCRIPTS + "ovs-monitor-ipsec"))
-    return Package("openvswitch-ipsec", "2.17.7", "4.1", (unit,), ("Requires: openvswitch = 2.17.7-4.1",),
+    return Package("openvswitch-ipsec", "2.17.7", release, (unit,), ("Requires: openvswitch = 2.17.7-%s" % release,),
                    unit_scriptlets((IPSEC_UNIT,)))
 
 

@@ -10,7 +10,7 @@ from typing import Iterable, List, Tuple
 
 import pytest
 
-from tests.rpm import packages, snapshot
+from tests.rpm import packages, snapshot, stand_ins
 from tests.rpm.conftest import Rpms, States, Step
 from tests.rpm.snapshot import Snapshot, changes
 from tests.rpm.stand_ins import (
@@ -168,28 +168,30 @@ def erase_modules(rpms: Rpms) -> Tuple[Step, ...]:
     return (("-e", rpms.erase[2]),) if rpms.modules else ()
 
 
-def with_ipsec(rpms: Rpms) -> Tuple[Step, ...]:
-    return ("-U", rpms.xcpng, rpms.ipsec), VSWITCH_MODE, ("systemctl", "enable", IPSEC_UNIT)
+def with_ipsec(switch: str, ipsec: str) -> Tuple[Step, ...]:
+    return ("-U", switch, ipsec), VSWITCH_MODE, ("systemctl", "enable", IPSEC_UNIT)
 
 
-def test_xcp_ngs_ipsec_package_wants_its_own_switch_and_nothing_is_changed(states: States, rpms: Rpms) -> None:
-    root = states.after(*with_ipsec(rpms))
-    done = root.rpm(*rpms.install)
-    assert done.code != 0 and "openvswitch-ipsec" in done.err
-    assert changes(seen(states, *with_ipsec(rpms)), snapshot.take(root)) == []
-
-
-def test_xcp_ngs_ipsec_package_stays_as_it_is_beside_a_package_that_is_to_be_taken_for_its_own(
-        states: States, rpms: Rpms, base: Path) -> None:
-    ours = packages.build_again(Path(rpms.ours), "ipsec", base / "workshop",
-                                more=("Provides: openvswitch = 2.17.7-4.1",))  # -D "openvswitch_stands_for 2.17.7-4.1"
-    old = {path: entry for path, entry in seen(states, *with_ipsec(rpms)).items() if IPSEC_UNIT in path}
-    root = states.after(*with_ipsec(rpms), rpms.install_of(str(ours)))
-    assert {path: entry for path, entry in snapshot.take(root).items() if path in old} == old
+def test_xcp_ngs_ipsec_package_stays_as_it_is(states: States, rpms: Rpms) -> None:
+    before = with_ipsec(rpms.xcpng, rpms.ipsec)
+    old = {path: entry for path, entry in seen(states, *before).items() if IPSEC_UNIT in path}
+    root = states.after(*before, rpms.install)
+    assert old and {path: entry for path, entry in snapshot.take(root).items() if path in old} == old
     assert root.changed_files("openvswitch-ipsec") == []
     root.tell(SCRIPTS + "ovs-monitor-ipsec", "--help")  # what its unit comes to
     assert "openvswitch-ipsec" in root.rpm(*rpms.erase).err  # it would be left without a switch
     assert root.rpm("-q", "openvswitch").code == 0
+
+
+def test_an_ipsec_package_that_wants_a_switch_of_another_build_keeps_ours_out_and_nothing_is_changed(
+        states: States, rpms: Rpms, base: Path) -> None:
+    switch, ipsec = (str(packages.build(make("5.1"), base / "workshop"))
+                     for make in (stand_ins.xcpng_openvswitch, stand_ins.xcpng_ipsec))
+    before = with_ipsec(switch, ipsec)
+    root = states.after(*before)
+    done = root.rpm(*rpms.install)
+    assert done.code != 0 and "openvswitch-ipsec" in done.err
+    assert changes(seen(states, *before), snapshot.take(root)) == []
 
 
 # The end
