@@ -22,25 +22,22 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 
-POSTUN = """\
-if read -r pid ticks rest </run/openvswitch/ovsxen.pid &&
-    [ "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d ' ' -f 20)" = "$ticks" ] &&
-    { [ "$(systemctl show -p MainPID openvswitch.service)" != "MainPID=$pid" ] ||
-        [ "$(systemctl show -p KillMode -p ExecStop openvswitch.service)" = KillMode=process ]; }; then
-    kill -USR2 "$pid"
-    kill -CONT "$pid"
-fi 2>/dev/null || :
-"""
-"""What is left to a scriptlet where ovsxen is gone: end the daemon and leave the switch alone.
-
-The pidfile has the daemon's start time, field 22 of /proc/PID/stat, which tells it from a later process. Where systemd
-has another package's unit by now, or none, it would end the switch with the daemon: then that is left.
-"""
+SPEC = REPOSITORY / "rpm/openvswitch-xen.spec"
 
 DAEMONS = (OVSDB_SERVER, VSWITCHD)
 DROP_IN = "run/systemd/system/%s.d/test.conf"
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1)
 WORLD = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C"}
+
+
+def end_of_watch() -> str:
+    """The lines of the spec's last scriptlet that end the daemon, where ovsxen itself is gone, and leave the switch.
+
+    The pidfile has the daemon's start time, field 22 of /proc/PID/stat, which tells it from a later process.
+    """
+    text = SPEC.read_text()
+    begin = text.index("    if read -r pid ticks rest")
+    return text[begin:text.index("\n    fi\n", begin)] + "\nfi 2>/dev/null || :\n"
 
 
 class Container:
@@ -140,14 +137,15 @@ def remove_cgroups(groups: Tuple[Path, ...]) -> None:
             os.rmdir(directory)
 
 
-def container_argv(root: Path, layer: Path) -> List[str]:
-    """/etc/alternatives, because Debian's ovs-vswitchd is a link to there."""
+def container_argv(root: Path, usr: str) -> List[str]:
+    """`usr`: the option that lays something over this machine's /usr. /etc/alternatives, because Debian's ovs-vswitchd
+    is a link to there.
+    """
     needed = {"/etc/alternatives", str(REPOSITORY), sys.prefix, sys.base_prefix}
     binds = ["--bind-ro=%s" % path for path in sorted(needed) if not (path + "/").startswith("/usr/")]
     return ["systemd-nspawn", "--quiet", "--directory=%s" % root, "--machine=oxc-%d" % os.getpid(), "--boot",
             "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off",
-            "--link-journal=no", "--console=pipe", "--overlay-ro=/usr:%s:/usr" % layer] + binds + [
-                "--", "systemd.unit=basic.target"]
+            "--link-journal=no", "--console=pipe", usr] + binds + ["--", "systemd.unit=basic.target"]
 
 
 def find_leader(nspawn: int) -> int:
@@ -159,15 +157,15 @@ def find_leader(nspawn: int) -> int:
         return 0
 
 
-def start_container(base: Path, groups: Tuple[Path, ...]) -> "subprocess.Popen[bytes]":
+def start_container(argv: List[str], said: Path, groups: Tuple[Path, ...]) -> "subprocess.Popen[bytes]":
     def join() -> None:
         for group in groups:
             (group / "cgroup.procs").write_text("0")
 
     environment = dict(WORLD, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
-    with (base / "said").open("wb") as said:
-        return subprocess.Popen(container_argv(base / "root", base / "layer"), preexec_fn=join, env=environment,
-                                stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    with said.open("wb") as output:
+        return subprocess.Popen(argv, preexec_fn=join, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                                stderr=output)
 
 
 def end_container(nspawn: "subprocess.Popen[bytes]") -> None:
@@ -185,24 +183,34 @@ def end_container(nspawn: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def booted() -> Iterator[Container]:
-    """A container that is up until the end of the block; nothing of it is left then."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can run a container")
-    base = Path(tempfile.mkdtemp(prefix="oxc-", dir="/tmp"))
-    make_root(base / "root")
-    make_layer(base / "layer")
-    groups = make_cgroups(base.name)
-    nspawn = start_container(base, groups)
+def running(argv: List[str], said: Path) -> Iterator[Container]:
+    """A container that is up until the end of the block; what it says on its console goes to `said`."""
+    groups = make_cgroups("oxc-%d" % os.getpid())
+    nspawn = start_container(argv, said, groups)
     try:
         deadline = Deadline(LIMIT_S)
         deadline.wait_until(lambda: find_leader(nspawn.pid) != 0 or nspawn.poll() is not None)
         made = Container(find_leader(nspawn.pid))
         assert made.leader and deadline.wait_until(
-            lambda: made.run("systemctl", "is-system-running").out in ("running\n", "degraded\n"), every_s=0.05), (
-                (base / "said").read_text())
+            lambda: made.run("systemctl", "is-system-running").out in ("running\n", "degraded\n"),
+            every_s=0.05), said.read_text()
         yield made
     finally:
         end_container(nspawn)
         remove_cgroups(groups)
+
+
+@contextmanager
+def booted() -> Iterator[Container]:
+    """One with a host of the sandbox's; nothing of it is left at the end of the block."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a container")
+    base = Path(tempfile.mkdtemp(prefix="oxc-", dir="/tmp"))
+    try:
+        make_root(base / "root")
+        make_layer(base / "layer")
+        argv = container_argv(base / "root", "--overlay-ro=/usr:%s:/usr" % (base / "layer"))
+        with running(argv, base / "said") as container:
+            yield container
+    finally:
         shutil.rmtree(str(base))

@@ -23,7 +23,7 @@ from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
 from tests.busy import Busy
 from tests.conftest import REPOSITORY, MakeHost, SandboxHost
-from tests.container import POSTUN
+from tests.container import end_of_watch
 from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
 
 OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
@@ -471,7 +471,7 @@ def test_an_erase_ends_a_daemon_that_a_signal_has_stopped(host: SandboxHost) -> 
 def test_the_lines_of_the_last_scriptlet_do_the_same_without_ovsxen_and_spare_a_stranger(host: SandboxHost) -> None:
     watching = watch(host)
     before = pids(host)
-    lines = POSTUN.replace("/run/openvswitch", str(host.paths.rundir))
+    lines = end_of_watch().replace("/run/openvswitch", str(host.paths.rundir))
     said = host.paths.daemon_pidfile.read_text()
     host.paths.daemon_pidfile.write_text("%d 1\n" % watching.pid)
     host.tool("sh", "-e", "-c", lines)

@@ -8,7 +8,7 @@ import pytest
 
 from ovsxen.host.systemd import SPARING, SWITCH_UNIT, SYNC_UNIT
 from tests.conftest import REPOSITORY
-from tests.container import POSTUN, Container, booted
+from tests.container import Container, booted, end_of_watch
 
 OVS_START = """#!/bin/sh
 export OVS_DBDIR=/run/openvswitch
@@ -262,17 +262,17 @@ def test_an_erase_does_not_have_systemd_stop_the_switch_by_another_package_s_uni
 
 def test_the_lines_of_the_last_scriptlet_do_the_same_without_ovsxen(ours: Container) -> None:
     before = ours.switch_pids()
-    ours.tell("sh", "-e", "-c", POSTUN)
+    ours.tell("sh", "-e", "-c", end_of_watch())
     assert_let_go(ours, before)
-    ours.tell("sh", "-e", "-c", POSTUN)
+    ours.tell("sh", "-e", "-c", end_of_watch())
 
 
 def test_the_lines_of_the_last_scriptlet_do_not_have_systemd_stop_the_switch(ours: Container) -> None:
     before, main = ours.switch_pids(), ours.property("MainPID")
     install_old(ours)
-    ours.tell("sh", "-e", "-c", POSTUN)
+    ours.tell("sh", "-e", "-c", end_of_watch())
     assert (ours.switch_pids(), ours.property("MainPID")) == (before, main)
     ours.tell("rm", "/" + UNITS + SWITCH_UNIT)
     ours.tell("systemctl", "daemon-reload")
-    ours.tell("sh", "-e", "-c", POSTUN)
+    ours.tell("sh", "-e", "-c", end_of_watch())
     assert (ours.switch_pids(), ours.property("MainPID")) == (before, main)
