@@ -118,6 +118,19 @@ def status(paths: Paths) -> Diversion:
     return Diversion((), find(paths))
 
 
+def warn_of_another(paths: Paths) -> Tuple[str, ...]:
+    """That XAPI runs a plugin of its own, on a host on which a package has put ovsxen's; nothing where that is not so,
+    or not to be known.
+    """
+    if not paths.diverted_plugin.parent.is_dir():
+        return ()
+    try:
+        called = _look(paths.called_plugin)
+        return (describe_called(find(paths)),) if called.is_plugin else ()
+    except OSError:
+        return ()
+
+
 def plan_divert(found: Found, paths: Paths, *, force: bool) -> Tuple[Step, ...]:
     """The steps to ovsxen's plugin; none where it is in place, or where XAPI's is unknown and nobody forces it."""
     if not found.own_runs:

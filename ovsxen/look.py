@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
-from ovsxen import gate, sync_report
+from ovsxen import divert, gate, sync_report
 from ovsxen.answer import UpdateReport, read_update_report
 from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, OvsxenError, Refused
 from ovsxen.host import detach, identity, inventory, kmod, process
@@ -134,7 +134,8 @@ def look(host: Host) -> Seen:
     server, vswitchd = (look_at_daemon(paths, name, within_s) for name in (OVSDB_SERVER, VSWITCHD))
     conf_db = confdb.real_path(paths.conf_db)
     boot_id = identity.read_boot_id(paths)
-    warnings = host.settings.problems + inventory.read_inventory(paths.inventory).problems
+    warnings = (host.settings.problems + inventory.read_inventory(paths.inventory).problems
+                + divert.warn_of_another(paths))
     lost_flows: Tuple[str, ...] = ()
     try:
         lost_flows = flows_file.find_lost(paths, flows_file.holder_of(boot_id, vswitchd.daemon.process))

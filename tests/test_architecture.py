@@ -32,7 +32,7 @@ MAY_IMPORT: Dict[str, Tuple[str, ...]] = {
     "phases_offline": ("errors", "host", "ovs", "phases_online", "report", "sequence"),
     "phases_online": ("errors", "host", "left_over", "ovs", "phases_offline", "plan_boot", "report", "sequence"),
     "left_over": ("errors", "host", "ovs", "report", "sequence"),
-    "look": ("answer", "errors", "gate", "host", "ovs", "report", "sequence", "sync_report", "watch_report"),
+    "look": ("answer", "divert", "errors", "gate", "host", "ovs", "report", "sequence", "sync_report", "watch_report"),
     "versions": ("look", "ovs", "sequence"),
     "replace_kmod": ("errors", "gate", "host", "left_over", "ovs", "phases_online", "report", "restart", "sequence"),
     "host_setup": ("divert", "errors", "host", "phases_offline", "report", "sequence", "take_over"),

@@ -499,3 +499,15 @@ def test_the_table_names_every_version_twice_by_its_checksum() -> None:
     assert all(len(checksum) == 64 and int(checksum, 16) for checksum in KNOWN)
     versions = list(KNOWN.values())
     assert all(versions.count(version) == 2 and all(version) for version in versions)  # the second: its shebang mangled
+
+
+def test_status_warns_where_a_package_has_put_ovsxen_and_xapi_runs_a_plugin_of_its_own(host: SandboxHost) -> None:
+    host.paths.called_plugin.write_text(STRANGE)
+    assert host.status()["warnings"] == []
+    host.paths.diverted_plugin.parent.mkdir(parents=True)
+    (warning,) = host.status()["warnings"]
+    assert warning.startswith("XAPI runs its own plugin") and warning.endswith("divert --force` has it run ovsxen's")
+    assert host.ovsxen("plugin", "divert", "--force").code == 0
+    assert host.status()["warnings"] == []
+    host.paths.called_plugin.unlink()
+    assert host.status()["warnings"] == []
