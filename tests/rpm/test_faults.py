@@ -122,6 +122,31 @@ def test_an_erase_ends_and_leaves_no_more_than_the_choice_of_the_backend(states:
 
 
 @EVERY_FAULT
+def test_an_erase_without_xapi_leaves_no_link_to_what_is_gone(states: States, way: Way, fault: str) -> None:
+    root = states.after(way.install)
+    done = disturbed(root, way.erase, *BROKEN[fault])
+    assert done.code == 0 and "scriptlet failed" not in done.err, done
+    assert set(differing(states.seen_after(), snapshot.take(root))) <= set(OF_THE_BACKEND)
+
+
+@EVERY_FAULT
+def test_an_upgrade_of_xcp_ngs_package_and_the_return_to_it_end_likewise(states: States, way: Way, rpms: Rpms,
+                                                                        fault: str) -> None:
+    before = (way.xapi, ("-U", rpms.xcpng), (SWITCH_BACKEND, "vswitch"))
+    root = states.after(*before)
+    done = disturbed(root, way.install, *BROKEN[fault])
+    assert done.code == 0 and "scriptlet failed" not in done.err, done
+    root.transact(*again(way.install))
+    assert changes(states.seen_after(*before, way.install), snapshot.take(root)) == []
+
+    back = ("-U", "--oldpackage", rpms.xcpng)
+    done = disturbed(root, back, *BROKEN[fault])
+    assert done.code == 0 and "scriptlet failed" not in done.err, done
+    assert changes(states.seen_after(*before, way.install, back), snapshot.take(root)) == []
+    assert root.changed_files("xapi-core") == []
+
+
+@EVERY_FAULT
 def test_xapis_package_comes_all_the_same_and_is_diverted_at_the_next_occasion(states: States, way: Way,
                                                                               fault: str) -> None:
     root = states.after(way.install)
