@@ -126,7 +126,7 @@ def xcpng_openvswitch(release: str = "4.1") -> Package:
 def xcpng_ipsec(release: str = "4.1") -> Package:
     """Its subpackage: a unit, and the wish for that very build of the rest."""
     unit = File(UNITS + IPSEC_UNIT, OLD_UNIT % ("Open vSwitch IPsec", "forking", SCRIPTS + "ovs-monitor-ipsec"))
-    return Package("openvswitch-ipsec", "2.17.7", release, (unit,), ("Requires: openvswitch = 2.17.7-%s" % release,),
+    return Package("openvswitch-ipsec", "2.17.7", release, (unit,), ("Requires: openvswitch = 2.17.7-" + release,),
                    unit_scriptlets((IPSEC_UNIT,)))
 
 
