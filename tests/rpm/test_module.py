@@ -37,8 +37,8 @@ ip -n guest%d address add 192.0.2.%d/24 dev eth0 || exit 1"""
 
 
 AWAIT_HANDLERS = "while read -r uptime _ </proc/uptime && [ ${uptime%.*} -lt 11 ]; do sleep 0.2; done"
-"""An ovs-vswitchd 3.1 that is started sooner after the kernel counts no CPU, and so has no thread that takes frames from
-the datapath: it looks at most every 10 s, and takes the kernel's start for the last look (lib/ovs-thread.c,
+"""An ovs-vswitchd 3.1 that is started sooner after the kernel counts no CPU, and so has no thread that takes a frame
+from the datapath: it looks at most every 10 s, and takes the kernel's start for the last look (lib/ovs-thread.c,
 count_cpu_cores).
 """
 
