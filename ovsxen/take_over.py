@@ -167,10 +167,10 @@ def _unless_disabled(act: Callable[[Run], Result]) -> Callable[[Run], Result]:
 
 
 TAKE_OVER = (
-    Step("database", _unless_disabled(move_database), vital=False),
-    Step("watch", _unless_disabled(hand_to_daemon), vital=False),
-    Step("monitors", _unless_disabled(end_monitors), vital=False),
-    Step("sync", _unless_disabled(renew_sync), vital=False),
+    Step("database", _unless_disabled(move_database)),
+    Step("watch", _unless_disabled(hand_to_daemon)),
+    Step("monitors", _unless_disabled(end_monitors)),
+    Step("sync", _unless_disabled(renew_sync)),
 )
 """Each does what is missing, so that they may be repeated, also after a run that was killed."""
 
@@ -215,4 +215,4 @@ def end_sync(run: Run) -> Result:
     return Result(Outcome.DONE, "ended")
 
 
-RELEASE = (Step("watch", end_watch, vital=False), Step("sync", end_sync, vital=False))
+RELEASE = (Step("watch", end_watch), Step("sync", end_sync))

@@ -1,5 +1,6 @@
 """A host made ready for the ovsxen that was put on it, and given back."""
 
+import fcntl
 import shutil
 import subprocess
 from typing import List
@@ -9,6 +10,7 @@ import pytest
 from ovsxen.host import process
 from ovsxen.host.backend import UNITS
 from ovsxen.host_setup import find_new_settings
+from ovsxen.ovs.daemons import XAPI_SYNC
 from tests.conftest import REPOSITORY, SandboxHost
 
 TEMPLATE = (REPOSITORY / "initscripts/sysconfig.openvswitch").read_text()
@@ -115,6 +117,15 @@ def test_a_step_that_fails_is_told_and_leaves_the_rest_to_be_done(installed: San
     assert done.phase("settings")["outcome"] == done.phase("backend")["outcome"] == "failed"
     assert "no such pool" in done.phase("backend")["reason"] and "run `" in done.phase("backend")["reason"]
     assert done.phase("bytecode")["outcome"] == "done" and done.phase("watch")["outcome"] == "skipped"
+
+
+def test_a_take_over_that_fails_is_told_by_the_exit_code(installed: SandboxHost) -> None:
+    pidfile = installed.paths.pidfile(XAPI_SYNC)
+    installed.write(pidfile, "")
+    with pidfile.open("r+") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)  # by this process, which is no sync
+        assert outcomes(installed, "upgrade", code=1)[-1] == "sync failed"
+    assert outcomes(installed, "upgrade")[-1] == "sync skipped"
 
 
 def test_a_switch_that_runs_is_watched_after_an_upgrade_and_goes_on_after_an_erase(installed: SandboxHost) -> None:

@@ -232,7 +232,7 @@ def test_where_there_is_no_room_all_stays_as_it_was_until_there_is(tiny: Sandbox
         with filler.open("wb") as stream:
             stream.write(bytes(1 << 20))
     phase = moved(tiny)
-    assert phase.outcome is Outcome.DEGRADED and "No space left" in phase.reason, phase
+    assert phase.outcome is Outcome.FAILED and "No space left" in phase.reason, phase
     assert served(tiny) == tiny.paths.run_conf_db and tiny.paths.run_conf_db.is_file()
     assert not tiny.paths.run_conf_db.is_symlink()
     assert tiny.paths.conf_db.read_bytes() == before
@@ -248,7 +248,7 @@ def test_where_there_is_no_room_all_stays_as_it_was_until_there_is(tiny: Sandbox
 def test_on_a_read_only_file_system_all_stays_as_it_was(tiny: SandboxHost) -> None:
     subprocess.check_call(["mount", "-o", "remount,ro", str(tiny.paths.dbdir)])
     phase = moved(tiny)
-    assert phase.outcome is Outcome.DEGRADED and "Read-only file system" in phase.reason, phase
+    assert phase.outcome is Outcome.FAILED and "Read-only file system" in phase.reason, phase
     assert served(tiny) == tiny.paths.run_conf_db
 
 
@@ -257,7 +257,7 @@ def test_a_server_that_is_silent_keeps_its_database_and_has_it_moved_later(old: 
     put_back_old_conf_db(old)
     old.signal(OVSDB_SERVER, signal.SIGSTOP)
     phase = moved(old)
-    assert phase.outcome is Outcome.DEGRADED
+    assert phase.outcome is Outcome.FAILED
     assert served(old) == old.paths.run_conf_db and not old.paths.run_conf_db.is_symlink()
     assert old.paths.conf_db.exists()
     old.signal(OVSDB_SERVER, signal.SIGCONT)

@@ -208,7 +208,7 @@ def test_a_definition_of_another_package_that_comes_first_is_told_and_nothing_is
         running: Container) -> None:
     before = running.switch_pids()
     phases = steps(running, "TAKE_OVER")
-    assert phases["watch"]["outcome"] == "degraded" and "/etc/xcp/ovs-start" in phases["watch"]["reason"]
+    assert phases["watch"]["outcome"] == "failed" and "/etc/xcp/ovs-start" in phases["watch"]["reason"]
     assert phases["monitors"]["outcome"] == "skipped"
     assert running.switch_pids() == before
 
@@ -256,7 +256,7 @@ def test_an_erase_does_not_have_systemd_stop_the_switch_by_another_package_s_uni
     before, main = ours.switch_pids(), ours.property("MainPID")
     install_old(ours)
     phases = steps(ours, "RELEASE")
-    assert phases["watch"]["outcome"] == "degraded" and "would stop the switch" in phases["watch"]["reason"], phases
+    assert phases["watch"]["outcome"] == "failed" and "would stop the switch" in phases["watch"]["reason"], phases
     assert (ours.switch_pids(), ours.property("MainPID")) == (before, main)
 
 
