@@ -42,9 +42,6 @@ def move_database(run: Run) -> Result:
         return Result(Outcome.SKIPPED, "ovsdb-server does not run; its next start takes over what is there")
     if not confdb_move.is_named_in_run(run.paths, server):
         return Result(Outcome.UNCHANGED, "%s has none in %s" % (server.label, run.paths.rundir))
-    if run.dry_run:
-        would = confdb_move.is_to_move(run.paths, server)
-        return Result(Outcome.WOULD if would else Outcome.UNCHANGED, "it is in %s" % run.paths.rundir)
     with take_turn(run.paths):
         moved = confdb_move.move_served(run.paths, server, compaction_within_s(run))
     if moved:
@@ -54,8 +51,6 @@ def move_database(run: Run) -> Result:
 
 def hand_to_daemon(run: Run) -> Result:
     """The ovsxen daemon of this version watches a switch that runs. What does not run is not started."""
-    if run.dry_run:
-        return Result(Outcome.WOULD, "have the ovsxen daemon of this version watch the switch")
     if _has_systemd(run):
         systemd.reload_definitions(run.paths.systemd_running, SYSTEMD_WITHIN_S)
     if detach.find_holder(run.paths.daemon_pidfile) is not None:
@@ -97,8 +92,6 @@ def end_monitors(run: Run) -> Result:
         unit is not None and unit.main_pid == monitor.pid))  # with its main process systemd ends the unit
     if not there:
         return Result(Outcome.UNCHANGED, "there is none")
-    if run.dry_run:
-        return Result(Outcome.WOULD, "end %d" % len(there))
     if detach.find_holder(run.paths.daemon_pidfile) is None:
         return Result(Outcome.SKIPPED, "they stay: no ovsxen daemon watches the switch")
     ended = tuple("%s's (pid %d)" % (name, monitor.pid) for name, monitor in there
@@ -108,8 +101,6 @@ def end_monitors(run: Run) -> Result:
 
 def renew_sync(run: Run) -> Result:
     """A sync that runs, of this package or of another, is followed by one of this version."""
-    if run.dry_run:
-        return Result(Outcome.WOULD, "have a sync that runs be followed by one of this version")
     if _has_systemd(run):
         restarted = systemd.restart_unit(SYNC_UNIT, SYSTEMD_WITHIN_S)
         return Result(Outcome.DONE, "%s is restarted" % SYNC_UNIT) if restarted else Result(
@@ -127,15 +118,15 @@ def _end_sync(old: Process) -> None:
     if old.name != XAPI_SYNC and not any(
             os.path.basename(word) == XAPI_SYNC for word in process.read_command_line(old.pid)):
         raise AdministratorError("%s holds the pidfile of %s, and is none" % (old.label, XAPI_SYNC), "stop it first")
-    _push(old, signal.SIGTERM)
-    if not Deadline(END_WITHIN_S).wait_until(lambda: process.has_ended(old), every_s=0.02):
-        _push(old, signal.SIGKILL)
+    if not _ends_by(old, signal.SIGTERM):
+        process.send_signal(old, signal.SIGKILL)
 
 
-def _push(one: Process, number: int) -> None:
-    """Signal also one that a signal has stopped."""
+def _ends_by(one: Process, number: int) -> bool:
+    """Send it a signal, and have it go on where another has stopped it; tells whether it ended in time."""
     process.send_signal(one, number)
     process.send_signal(one, signal.SIGCONT)
+    return Deadline(END_WITHIN_S).wait_until(lambda: process.has_ended(one), every_s=0.02)
 
 
 def _run_detached(run: Run, arguments: Tuple[str, ...]) -> None:
@@ -183,13 +174,10 @@ def end_watch(run: Run) -> Result:
     watching = detach.find_holder(run.paths.daemon_pidfile)
     if watching is None:
         return Result(Outcome.UNCHANGED, "no ovsxen daemon watches the switch")
-    if run.dry_run:
-        return Result(Outcome.WOULD, "end the ovsxen daemon (pid %d)" % watching.pid)
     with take_turn(run.paths):  # not in the midst of what it does to the switch
         if _has_systemd(run):
             _require_no_stop(watching)
-        _push(watching, signal.SIGUSR2)
-        if not Deadline(END_WITHIN_S).wait_until(lambda: process.has_ended(watching), every_s=0.02):
+        if not _ends_by(watching, signal.SIGUSR2):
             raise NoAnswer("the ovsxen daemon (pid %d) did not end within %g s" % (watching.pid, END_WITHIN_S),
                            "kill it: the switch does not depend on it")
         files.remove_if_there(run.paths.daemon_pidfile)
@@ -209,8 +197,6 @@ def end_sync(run: Run) -> Result:
     """The sync ends, and systemd starts no other."""
     if daemons.find(run.paths, XAPI_SYNC).state is not State.RUNNING:
         return Result(Outcome.UNCHANGED, "no sync runs")
-    if run.dry_run:
-        return Result(Outcome.WOULD, "end it")
     daemons.stop(run.paths, XAPI_SYNC)
     return Result(Outcome.DONE, "ended")
 
