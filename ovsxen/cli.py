@@ -336,7 +336,7 @@ def run_plugin(options: argparse.Namespace) -> int:
     from ovsxen import divert
     paths = find_host(options).paths
     acts: Dict[str, Callable[[], divert.Diversion]] = {
-        "divert": lambda: divert.divert(paths, _say_nothing if options.json else warn, force=options.force),
+        "divert": lambda: divert.divert(paths, force=options.force),
         "restore": lambda: divert.restore(paths), "status": lambda: divert.status(paths)}
     body = {"schema": PLUGIN_SCHEMA, "verb": options.verb, "word": options.argument, "error": ""}
     try:
@@ -355,13 +355,11 @@ def run_plugin(options: argparse.Namespace) -> int:
         return exit_code
     for step in done.steps:
         _print("  changed: %s" % step.value, sys.stdout)
-    if not done.left_alone:  # else it is what the warning said
+    if done.left_alone:
+        warn(done.text)
+    else:
         _print(divert.as_text(done.found, paths), sys.stdout)
     return exit_code
-
-
-def _say_nothing(_text: str) -> None:
-    """For what the JSON object says."""
 
 
 def show_version(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from ovsxen.host import files
 from ovsxen.host.files import Identity
 from ovsxen.host.paths import Paths
 from ovsxen.known_plugins import KNOWN
-from ovsxen.sequence import Warn, refused_by_system, take_plugin_turn
+from ovsxen.sequence import refused_by_system, take_plugin_turn
 
 ATTEMPTS = 5
 """Each but the last may have met another program that put something at a name just then, such as rpm."""
@@ -96,16 +96,13 @@ class Diversion(NamedTuple):
                 "steps": [step.name.lower() for step in self.steps]}
 
 
-def divert(paths: Paths, warn: Warn, *, force: bool = False) -> Diversion:
-    """Have XAPI run ovsxen's plugin; an unknown version of its own is only diverted by `force`, and told of else.
+def divert(paths: Paths, *, force: bool = False) -> Diversion:
+    """Have XAPI run ovsxen's plugin; an unknown version of its own is only diverted by `force`, and left alone else.
 
     May be repeated, also after it was killed. Raises OvsxenError.
     """
     done = _settle(paths, lambda found: plan_divert(found, paths, force=force))
-    if not done.found.called.is_plugin:
-        return done
-    warn(done.text)
-    return done._replace(left_alone=True)
+    return done._replace(left_alone=done.found.called.is_plugin)
 
 
 def restore(paths: Paths) -> Diversion:

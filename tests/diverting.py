@@ -36,7 +36,6 @@ class Plugins:
         self.paths.xapi_program.parent.mkdir(parents=True)
         self.put(self.paths.own_plugin, OWN)
         self.brought = Brought(None, False)
-        self.told: Tuple[str, ...] = ()
 
     def put(self, path: Path, text: str) -> None:
         """As rpm does: under another name, then renamed over what is there."""
@@ -71,10 +70,7 @@ class Plugins:
         self.brought = Brought(BY_HAND, self.brought.has_xapi)
 
     def divert(self, force: bool = False) -> Diversion:
-        def tell(text: str) -> None:
-            self.told += (text,)
-
-        return divert.divert(self.paths, tell, force=force)
+        return divert.divert(self.paths, force=force)
 
     def restore(self) -> Diversion:
         return divert.restore(self.paths)
