@@ -87,7 +87,7 @@ class Diversion(NamedTuple):
     @property
     def text(self) -> str:
         """One line: what XAPI runs now, and what to do where that is not ovsxen's."""
-        return describe_called(self.found)
+        return _describe_called(self.found)
 
     def as_json(self) -> Dict[str, Any]:
         found = self.found
@@ -262,11 +262,11 @@ def judge(found: Found) -> Runs:
 
 def as_text(found: Found, paths: Paths) -> str:
     """What XAPI runs and what is kept, a line each."""
-    kept = describe_kept(found)
-    return describe_called(found) + ("\nkept as %s: %s" % (paths.diverted_plugin, kept) if kept else "")
+    kept = _describe_kept(found)
+    return _describe_called(found) + ("\nkept as %s: %s" % (paths.diverted_plugin, kept) if kept else "")
 
 
-def describe_called(found: Found) -> str:
+def _describe_called(found: Found) -> str:
     """One line: what XAPI gets when it calls the name, and what to do where that is not ovsxen's plugin."""
     called = found.called
     if called.lies is Lies.OUR_LINK:
@@ -283,7 +283,7 @@ def describe_called(found: Found) -> str:
         "" if can_be_diverted else ", which is left alone", _name(called), "" if can_be_diverted else " --force")
 
 
-def describe_kept(found: Found) -> str:
+def _describe_kept(found: Found) -> str:
     """What is kept, and whether it is of use; "" for nothing."""
     if found.kept.lies is Lies.NOTHING:
         return ""

@@ -1,8 +1,8 @@
 """`ovsxen host-setup`: what the scriptlets of a package call. A host is made ready for the ovsxen that was put on it,
 or given back as it was before.
 
-INSTALL, UPGRADE and ERASE are the order. Every step may be repeated, none depends on another, and one that fails is
-told and leaves the rest to be done: a half of it must not be left undone for the sake of the other.
+INSTALL, UPGRADE and ERASE list the steps. Each may be repeated and none needs another: where one fails it is told, and
+the rest is done all the same.
 """
 
 import re
@@ -58,6 +58,7 @@ def compile_package(run: Run) -> Result:
 
 def forget_bytecode(run: Run) -> Result:
     """Nothing else knows of it, so nothing else would remove it."""
+    sys.dont_write_bytecode = True  # of what this process imports from here on
     bytecode.remove(run.paths.library)
     return Result(Outcome.DONE, "what Python had compiled below %s is gone" % run.paths.library)
 
@@ -103,7 +104,8 @@ UPGRADE = PREPARE + take_over.TAKE_OVER
 ERASE = (Step("plugin", restore_plugin), Step("backend", give_up_vswitch)) + take_over.RELEASE + (
     Step("bytecode", forget_bytecode),)
 """A switch that runs is taken over, or let go, when all else is done: nothing of it is restarted, and the daemon that
-watches it begins with what is there by then. What was compiled goes last, because all before may be compiled anew.
+watches it begins with what is there by then. What was compiled goes last, because every step before may import a module
+more, which compiles it.
 """
 
 SEQUENCES = {"install": INSTALL, "upgrade": UPGRADE, "erase": ERASE}
@@ -111,6 +113,4 @@ SEQUENCES = {"install": INSTALL, "upgrade": UPGRADE, "erase": ERASE}
 
 def set_up(host: Host, warn: Warn, word: str) -> Iterator[Phase]:
     """Make the host ready after an installation or an upgrade of the package, or before its erasure."""
-    if word == "erase":
-        sys.dont_write_bytecode = True
     return run_steps(Run(host, warn), SEQUENCES[word])

@@ -138,7 +138,7 @@ class Unit(NamedTuple):
 def look_at(name: str, within_s: float) -> Unit:
     """Ask systemd. One that it does not know is inactive. Raises AdministratorError, NoAnswer, NotInstalled."""
     asked = ("ActiveState", "MainPID", "KillMode", "ExecStart", "ExecStop")
-    said = _systemctl(sum((("--property", one) for one in asked), ("show",)) + (name,), within_s)
+    said = _systemctl(("show",) + tuple("--property=%s" % one for one in asked) + (name,), within_s)
     found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)  # systemd 219 knows no --value
     command = re.search(r"argv\[\]=(.*?) ;", found.get("ExecStart", ""))
     return Unit(found.get("ActiveState", ""), int(found.get("MainPID") or 0), found.get("KillMode", ""),
