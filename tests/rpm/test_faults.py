@@ -121,6 +121,20 @@ def test_an_erase_ends_and_leaves_no_more_than_the_choice_of_the_backend(states:
     assert changes(states.seen_after(way.xapi), snapshot.take(root)) == []
 
 
+def test_an_erase_that_cannot_put_xapis_plugin_back_keeps_it_and_says_where(states: States, way: Way) -> None:
+    root = states.after(way.xapi, way.install)
+    theirs = states.seen_after(way.xapi)[CONFIG_UPDATE]
+    broken = root.directory / "broken"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    done = root.rpm(*way.erase, over={PYTHON: broken, "/usr/bin/mv": broken})
+    assert "XAPI's own plugin is kept as %s, because %s cannot be written" % (KEPT, CONFIG_UPDATE) in done.err, done
+    assert snapshot.take(root)[KEPT] == theirs
+    root.transact(*way.install)
+    root.transact(*way.erase)
+    assert changes(states.seen_after(way.xapi), snapshot.take(root)) == []
+
+
 @EVERY_FAULT
 def test_an_erase_without_xapi_leaves_no_link_to_what_is_gone(states: States, way: Way, fault: str) -> None:
     root = states.after(way.install)
