@@ -125,6 +125,8 @@ def workshop(tmp_path: Path) -> Workshop:
     ({"openvswitch_version": "latest"}, "openvswitch_version is 'latest', which cannot be an RPM's version"),
     ({"openvswitch_version": "3.1-0"}, "openvswitch_version is '3.1-0', which cannot be an RPM's version"),
     ({"openvswitch_version": "3.1.1"}, "SOURCES has openvswitch-3.1.0.tar.gz: pass the version in the tarball's name"),
+    (dict(VERSION, openvswitch_stands_for="2.17.7"), "openvswitch_stands_for is '2.17.7': pass VERSION-RELEASE"),
+    (dict(VERSION, openvswitch_stands_for="2.17.7-4.2 , foo"), "openvswitch_stands_for is '2.17.7-4.2 , foo': pass"),
     (dict(VERSION, kernel_name="kernel-xen"), "kernel_version is not set: kernel_name, kernel_version and"),
     (dict(VERSION, kernel_name="kernel-xen", kernel_version="2.6.32-1"), "kernel_flavor is not set"),
     (dict(VERSION, kernel_version="2.6.32-1", kernel_flavor="xen"), "kernel_name is not set"),
