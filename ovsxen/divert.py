@@ -123,7 +123,7 @@ def warn_of_another(paths: Paths) -> Tuple[str, ...]:
         return ()
     try:
         called = _look(paths.called_plugin)
-        return (describe_called(find(paths)),) if called.is_plugin else ()
+        return (_describe_called(find(paths)),) if called.is_plugin else ()
     except OSError:
         return ()
 
