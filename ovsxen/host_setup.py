@@ -14,7 +14,7 @@ from ovsxen.errors import AdministratorError
 from ovsxen.host import backend, bytecode, files
 from ovsxen.host.assignments import read_text
 from ovsxen.report import Outcome, Phase
-from ovsxen.sequence import Host, Result, Run, Step, Warn, run_steps
+from ovsxen.sequence import Host, Result, Run, Step, Warn, run_steps, take_setup_turn
 
 SETTING = re.compile(r"#?([A-Z][A-Z0-9_]*)=")
 
@@ -112,5 +112,8 @@ SEQUENCES = {"install": INSTALL, "upgrade": UPGRADE, "erase": ERASE}
 
 
 def set_up(host: Host, warn: Warn, word: str) -> Iterator[Phase]:
-    """Make the host ready after an installation or an upgrade of the package, or before its erasure."""
-    return run_steps(Run(host, warn), SEQUENCES[word])
+    """Make the host ready after an installation or an upgrade of the package, or before its erasure. Raises NoAnswer
+    where another one does for too long.
+    """
+    with take_setup_turn(host.paths):
+        yield from run_steps(Run(host, warn), SEQUENCES[word])

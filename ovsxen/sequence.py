@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TURN_WITHIN_S = 45.0
 UPDATE_TURN_WITHIN_S = 20.0  # of the 30 that an update may take
 PLUGIN_TURN_WITHIN_S = 10.0
+SETUP_TURN_WITHIN_S = 120.0
 QUIET = (Outcome.UNCHANGED, Outcome.SKIPPED)
 REMEDIES = {errno.ENOSPC: "make room on that file system, then do it again",
             errno.EDQUOT: "make room on that file system, then do it again",
@@ -115,6 +116,11 @@ def take_turn(paths: Paths, within_s: float = TURN_WITHIN_S) -> process.HeldLock
 def take_update_turn(paths: Paths) -> process.HeldLock:
     """The lock under which one process at a time makes the switch agree with XAPI, or resets it. Raises likewise."""
     return _take(paths.update_turn, UPDATE_TURN_WITHIN_S, "making the switch agree with XAPI")
+
+
+def take_setup_turn(paths: Paths) -> process.HeldLock:
+    """The lock under which one process at a time makes the host ready for a package. Raises likewise."""
+    return _take(paths.setup_turn, SETUP_TURN_WITHIN_S, "making this host ready")
 
 
 def take_plugin_turn(paths: Paths) -> process.HeldLock:

@@ -11,7 +11,7 @@ from ovsxen.host import process
 from ovsxen.host.backend import UNITS
 from ovsxen.host_setup import find_new_settings
 from ovsxen.ovs.daemons import XAPI_SYNC
-from tests.conftest import REPOSITORY, SandboxHost
+from tests.conftest import LIMIT_S, REPOSITORY, SandboxHost
 
 TEMPLATE = (REPOSITORY / "initscripts/sysconfig.openvswitch").read_text()
 UNKNOWN_PLUGIN = "#!/bin/sh\n# XAPI's own, of a version that nobody has seen yet.\n"
@@ -139,6 +139,12 @@ def test_a_switch_that_runs_is_watched_after_an_upgrade_and_goes_on_after_an_era
     assert not process.has_ended(watcher)  # it is the new program, in the same process
     assert "watch done" in outcomes(installed, "erase") and installed.watcher() is None
     assert [installed.pid(name) for name in ("ovsdb-server", "ovs-vswitchd")] == pids
+
+
+def test_several_at_once_take_turns(installed: SandboxHost) -> None:
+    running = [installed.spawn("host-setup", "upgrade") for _ in range(4)]
+    assert [each.wait(LIMIT_S) for each in running] == [0] * 4
+    assert any(installed.paths.library.rglob("*.pyc"))
 
 
 def test_a_word_is_needed(host: SandboxHost) -> None:

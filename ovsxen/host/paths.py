@@ -152,6 +152,11 @@ class Paths(NamedTuple):
         return self.root / "var/lib/ovsxen/openvswitch-config-update"
 
     @property
+    def setup_turn(self) -> Path:
+        """Whoever makes the host ready for a package, or gives it back, holds the lock on this file."""
+        return self.root / "run/ovsxen-host-setup.lock"
+
+    @property
     def plugin_turn(self) -> Path:
         """Whoever diverts XAPI's plugin, or restores it, holds the lock on this file."""
         return self.root / "run/ovsxen-plugin.lock"
