@@ -5,7 +5,7 @@ up when it is erased, and never touched by an upgrade (openvswitch a4b2e516f).
 from typing import Tuple
 
 from ovsxen.errors import AdministratorError, NoAnswer
-from ovsxen.host import proc
+from ovsxen.host import proc, systemd
 from ovsxen.host.inventory import Backend, read_network_conf
 from ovsxen.host.paths import Paths
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
@@ -56,26 +56,21 @@ def _set_services(paths: Paths, *, enabled: bool) -> str:
     """By systemd, or, where it has not these units, by chkconfig."""
     units = tuple(name for name in UNITS if (paths.unit_dir / name).is_file())
     scripts = tuple(name for name in SCRIPTS if (paths.init_scripts / name).is_file())
-    for argv in _unit_commands(paths, units, enabled) if units else _script_commands(paths, scripts, enabled):
-        ended = proc.run(argv, WITHIN_S)
-        if ended.returncode != 0:
-            raise AdministratorError("`%s` failed (%s)" % (" ".join(argv), ended.complaint), "run it by hand")
+    if units:
+        systemd.set_enabled(units, paths.root, WITHIN_S, enabled=enabled)
+    else:
+        _set_scripts(paths, scripts, enabled=enabled)
     names = " and ".join(units or scripts)
     return "%s %s, from the next boot of this host on" % (names or "no service", "enabled" if enabled else "disabled")
 
 
-def _unit_commands(paths: Paths, units: Tuple[str, ...], enabled: bool) -> Tuple[Tuple[str, ...], ...]:
-    """For a host in a directory systemctl makes, or removes, the links in there."""
-    of_host = () if paths.is_machine else ("--root=%s" % paths.root,)
-    return (("systemctl",) + of_host + ("enable" if enabled else "disable",) + units,)
-
-
-def _script_commands(paths: Paths, scripts: Tuple[str, ...], enabled: bool) -> Tuple[Tuple[str, ...], ...]:
+def _set_scripts(paths: Paths, scripts: Tuple[str, ...], *, enabled: bool) -> None:
     """Deleted first, because chkconfig keeps the levels of an older script."""
     if scripts and not paths.is_machine:
         raise AdministratorError("chkconfig knows no other root than the machine's", "run this in the host itself")
-    deleted = tuple(("chkconfig", "--del", name) for name in scripts)
-    if not enabled:
-        return deleted
-    return deleted + tuple(argv for name in scripts
-                           for argv in (("chkconfig", "--add", name), ("chkconfig", name, "on")))
+    for name in scripts:
+        for words in (("--del", name),) + ((("--add", name), (name, "on")) if enabled else ()):
+            argv = ("chkconfig",) + words
+            ended = proc.run(argv, WITHIN_S)
+            if ended.returncode != 0:
+                raise AdministratorError("`%s` failed (%s)" % (" ".join(argv), ended.complaint), "run it by hand")

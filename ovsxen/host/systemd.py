@@ -154,6 +154,15 @@ def reload_definitions(units: Path, within_s: float) -> None:
     _systemctl(("daemon-reload",), within_s)
 
 
+def set_enabled(names: Tuple[str, ...], root: Path, within_s: float, *, enabled: bool) -> None:
+    """Have the next boot start these units, or not; for a host in a directory the links are made, or removed, in there.
+
+    Raises AdministratorError, NoAnswer, NotInstalled.
+    """
+    of_host = () if root == Path("/") else ("--root=%s" % root,)
+    _systemctl(of_host + ("enable" if enabled else "disable",) + names, within_s, "run it by hand")
+
+
 def start_anew(name: str, units: Path, within_s: float) -> None:
     """Start a unit that runs once more, by its definition as it is now, and end nothing that runs in it; other units do
     not notice.
@@ -178,11 +187,10 @@ def start_anew(name: str, units: Path, within_s: float) -> None:
         reload_definitions(units, within_s)
 
 
-def _systemctl(arguments: Tuple[str, ...], within_s: float) -> str:
+def _systemctl(arguments: Tuple[str, ...], within_s: float, remedy: str = "look at `systemctl status`") -> str:
     ended = proc.run(("systemctl",) + arguments, within_s)
     if ended.returncode != 0:
-        raise AdministratorError("`systemctl %s` failed (%s)" % (" ".join(arguments), ended.complaint),
-                                 "look at `systemctl status`")
+        raise AdministratorError("`systemctl %s` failed (%s)" % (" ".join(arguments), ended.complaint), remedy)
     return ended.stdout
 
 
