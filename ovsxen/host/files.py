@@ -76,15 +76,30 @@ def replace(path: Path, make: Callable[[Path], None], found: Optional[Identity])
     """Put at `path`, in one durable step, what `make` makes under the name that it is given, if what was found there
     still is there. The name is never without the one or the other. Raises OSError, ChangedMeanwhile among them.
     """
+    def make_if_still_found(staged: Path) -> None:
+        make(staged)
+        expect(path, found)
+
+    _put(path, make_if_still_found)
+    sync_directory(path.parent)
+
+
+def make_link(path: Path, target: Path) -> None:
+    """Have `path`, which need not outlive a power cut, be a symbolic link to `target`, in place of what is there, at
+    once. Raises OSError.
+    """
+    _put(path, lambda staged: os.symlink(str(target), str(staged)))
+
+
+def _put(path: Path, make: Callable[[Path], None]) -> None:
+    """Rename over `path` what `make` makes under the name that it is given, and leave nothing else."""
     staged = staged_name(path)
     remove_if_there(staged)
     try:
         make(staged)
-        expect(path, found)
         os.rename(str(staged), str(path))
     finally:  # rename(2) leaves both names where they are of one file
         remove_if_there(staged)
-    sync_directory(path.parent)
 
 
 def clone(path: Path, other: Path) -> None:
@@ -171,14 +186,6 @@ def read_small(path: Path, limit_bytes: int = SMALL_BYTES) -> bytes:
     if len(content) > limit_bytes:
         raise OSError(errno.EFBIG, "larger than %d bytes" % limit_bytes, str(path))
     return content
-
-
-def make_link(path: Path, target: Path) -> None:
-    """Have `path` be a symbolic link to `target`, in place of what is there, at once. Raises OSError."""
-    staged = staged_name(path)
-    remove_if_there(staged)
-    os.symlink(str(target), str(staged))
-    os.rename(str(staged), str(path))
 
 
 def sync_file(path: Path) -> None:

@@ -28,6 +28,13 @@ MODE = 0o640
 TRY_AGAIN = "mend that, then run `ovsxen start`, which tries again; it stays as it was until then"
 
 
+class Undo(NamedTuple):
+    """What a move has changed that a failed one changes back: where conf.db was put, what the old name led to."""
+
+    aside: Optional[Path]
+    led_to: Optional[Path]
+
+
 def moving_name(paths: Paths) -> Path:
     """The second name of the file while it is moved."""
     return paths.run_conf_db.parent / (paths.run_conf_db.name + ".moving")
@@ -102,13 +109,6 @@ def _settle(paths: Paths) -> str:
         return ""
     files.make_link(paths.run_conf_db, paths.conf_db)
     return "%s leads to %s again" % (paths.run_conf_db, paths.conf_db)
-
-
-class Undo(NamedTuple):
-    """What a move has changed that a failed one changes back: where conf.db was put, what the old name led to."""
-
-    aside: Optional[Path]
-    led_to: Optional[Path]
 
 
 def _read_link(path: Path) -> Optional[Path]:
