@@ -483,6 +483,7 @@ def test_the_lines_of_the_last_scriptlet_do_the_same_without_ovsxen_and_spare_a_
     before = pids(host)
     lines = end_of_watch().replace("/run/openvswitch", str(host.paths.rundir))
     said = host.paths.daemon_pidfile.read_text()
+    os.kill(watching.pid, signal.SIGSTOP)  # else it mends its pidfile; the lines have it go on where they end it
     host.paths.daemon_pidfile.write_text("%d 1\n" % watching.pid)
     host.tool("sh", "-e", "-c", lines)
     assert not process.has_ended(watching)
