@@ -22,22 +22,10 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.sandbox import sandbox
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 
-SPEC = REPOSITORY / "rpm/openvswitch-xen.spec"
-
 DAEMONS = (OVSDB_SERVER, VSWITCHD)
 DROP_IN = "run/systemd/system/%s.d/test.conf"
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1)
 WORLD = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C"}
-
-
-def end_of_watch() -> str:
-    """The lines of the spec's last scriptlet that end the daemon, where ovsxen itself is gone, and leave the switch.
-
-    The pidfile has the daemon's start time, field 22 of /proc/PID/stat, which tells it from a later process.
-    """
-    text = SPEC.read_text()
-    begin = text.index("    if read -r pid ticks rest")
-    return text[begin:text.index("\n    fi\n", begin)] + "\nfi 2>/dev/null || :\n"
 
 
 class Container:
@@ -70,7 +58,12 @@ class Container:
     def property(self, name: str) -> str:
         return self.systemctl("show", "--property", name, "--value")
 
+    def daemons(self) -> Tuple[List[str], ...]:
+        """Process ids of the switch itself, by pidfile; Open vSwitch's monitors are not among them."""
+        return tuple(self.tell("cat", "/run/openvswitch/%s.pid" % name).split() for name in DAEMONS)
+
     def switch_pids(self) -> Tuple[List[str], ...]:
+        """The same by name, monitors included."""
         return tuple(self.run("pidof", name).out.split() for name in DAEMONS)
 
     def vsctl(self, *arguments: str) -> str:

@@ -23,18 +23,15 @@ from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
 from tests.busy import Busy
 from tests.conftest import REPOSITORY, MakeHost, SandboxHost
-from tests.container import end_of_watch
+from tests.taking_over import DUMMY, START, end_of_watch, steps_argv
 from tests.watching import BOTH, eventually, has_new, is_well, pids, watch
-
-OVS_CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
 
 
 def boot_as_xcp_ng(host: SandboxHost, *, inside: str = "") -> None:
     """What its ovs-start does: the database in the run directory, monitors, and the mark that its purge is done."""
     host.env["OVS_DBDIR"] = str(host.paths.rundir)
     host.paths.historic_booted_marker.touch()
-    argv = (OVS_CTL, "start", "--system-id=random", "--system-type=XCP-ng", "--system-version=8.3", "--no-mlockall",
-            "--no-record-hostname", "--ovs-vswitchd-options=" + ("" if inside else "--enable-dummy=override"))
+    argv = START + (() if inside else (DUMMY,))
     host.tool(*(namespaces.inside(inside, *argv) if inside else argv))
 
 
@@ -67,12 +64,7 @@ def put_back_old_conf_db(host: SandboxHost) -> None:
 
 def steps(host: SandboxHost, name: str, *, inside: str = "") -> Dict[str, Any]:
     """Run TAKE_OVER or RELEASE as a command of this host would; gives the phases by their names."""
-    code = ("import json, os; from pathlib import Path; from ovsxen import take_over; from ovsxen.host.paths import *\n"
-            "from ovsxen.host.settings import read_settings; from ovsxen.sequence import *\n"
-            "paths = paths_under(Path(os.environ['OVSXEN_ROOT']), os.environ)\n"
-            "run = Run(Host(paths, read_settings(paths)), lambda _: None)\n"
-            "print(json.dumps([phase.as_json() for phase in run_steps(run, take_over.%s)]))" % name)
-    argv = (sys.executable, "-c", code)
+    argv = steps_argv(name)
     said = host.tool(*(namespaces.inside(inside, *argv) if inside else argv))
     return {phase["name"]: phase for phase in json.loads(said)}
 

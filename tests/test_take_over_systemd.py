@@ -1,41 +1,15 @@
 """A switch of XCP-ng's own package taken over, and let go of, under a real systemd."""
 
 import json
-import sys
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
 
 from ovsxen.host.systemd import SPARING, SWITCH_UNIT, SYNC_UNIT
 from tests.conftest import REPOSITORY
-from tests.container import Container, booted, end_of_watch
+from tests.container import Container, booted
+from tests.taking_over import OVS_CTL, end_of_watch, ovs_start, steps_argv, switch_unit, sync_unit
 
-OVS_START = """#!/bin/sh
-export OVS_DBDIR=/run/openvswitch
-touch /run/openvswitch.booted
-exec /usr/share/openvswitch/scripts/ovs-ctl start --system-id=1 --system-type=XCP-ng --system-version=8.3 \\
-    --no-mlockall --no-record-hostname --ovs-vswitchd-options=--enable-dummy=override %s
-"""
-XCP_NG_UNIT = """[Unit]
-After=syslog.target network-pre.target
-Before=network.target
-PartOf=network.target
-[Service]
-Type=forking
-ExecStart=/etc/xcp/ovs-start
-ExecStop=/usr/share/openvswitch/scripts/ovs-ctl stop
-OOMScoreAdjust=-1000
-[Install]
-WantedBy=multi-user.target
-"""
-XCP_NG_SYNC = """[Unit]
-Requires=openvswitch.service
-After=openvswitch.service
-[Service]
-ExecStart=/etc/xcp/ovs-xapi-sync
-Restart=on-failure
-RestartSec=10
-"""
 BOUND_UNIT = """[Unit]
 Requires=openvswitch.service
 After=openvswitch.service
@@ -44,12 +18,6 @@ ExecStart=/usr/bin/sleep 1000
 """
 BOUND = "openvswitch-ipsec.service"
 UNITS = "etc/systemd/system/"
-STEPS = """import json, os; from pathlib import Path; from ovsxen import take_over; from ovsxen.host.paths import *
-from ovsxen.host.settings import read_settings; from ovsxen.sequence import *
-paths = paths_under(Path("/"), os.environ)
-run = Run(Host(paths, read_settings(paths)), lambda _: None)
-print(json.dumps([phase.as_json() for phase in run_steps(run, take_over.%s)]))
-"""
 Steps = Dict[str, Dict[str, Any]]
 
 
@@ -78,9 +46,9 @@ def old(container: Container) -> Iterator[Container]:
 
 
 def install_old(container: Container, *options: str) -> None:
-    container.write("etc/xcp/ovs-start", OVS_START % " ".join(options), 0o755)
-    container.write(UNITS + SWITCH_UNIT, XCP_NG_UNIT)
-    container.write(UNITS + SYNC_UNIT, XCP_NG_SYNC)
+    container.write("etc/xcp/ovs-start", ovs_start(*options), 0o755)
+    container.write(UNITS + SWITCH_UNIT, switch_unit("/etc/xcp/ovs-start"))
+    container.write(UNITS + SYNC_UNIT, sync_unit("/etc/xcp/ovs-xapi-sync"))
     container.tell("systemctl", "daemon-reload")
 
 
@@ -91,19 +59,13 @@ def install_ours(container: Container) -> None:
 
 
 def steps(container: Container, name: str) -> Steps:
-    said = container.tell("env", "PYTHONPATH=%s" % REPOSITORY, sys.executable, "-c", STEPS % name)
+    said = container.tell("env", "PYTHONPATH=%s" % REPOSITORY, *steps_argv(name))
     return {phase["name"]: phase for phase in json.loads(said)}
-
-
-def daemons_of(container: Container) -> Tuple[List[str], ...]:
-    """The daemons themselves, and not their monitors."""
-    return tuple(container.tell("cat", "/run/openvswitch/%s.pid" % name).split()
-                 for name in ("ovsdb-server", "ovs-vswitchd"))
 
 
 def assert_well_watched(container: Container, before: Tuple[List[str], ...]) -> None:
     """By the unit's own daemon, and neither daemon of Open vSwitch was started again."""
-    assert daemons_of(container) == container.switch_pids() == before, container.journal()
+    assert container.daemons() == container.switch_pids() == before, container.journal()
     main = container.property("MainPID")
     assert container.tell("cat", "/proc/%s/cmdline" % main).split("\0")[-2:] == ["daemon", ""]
     assert (container.property("ActiveState"), container.property("NRestarts")) == ("active", "0")
@@ -125,7 +87,7 @@ def running(old: Container) -> Container:
 
 
 def test_the_unit_is_taken_over_and_neither_the_switch_nor_who_depends_on_it_notices(running: Container) -> None:
-    before, bound = daemons_of(running), Container(running.leader, BOUND)
+    before, bound = running.daemons(), Container(running.leader, BOUND)
     sleeper = bound.property("MainPID")
     install_ours(running)
     phases = steps(running, "TAKE_OVER")
@@ -152,11 +114,11 @@ def test_a_stop_of_what_was_taken_over_stops_it_in_order(running: Container) -> 
 @pytest.mark.parametrize("kill_mode", ["control-group", "process"])
 def test_what_systemd_took_for_the_main_process_is_spared(old: Container, kill_mode: str) -> None:
     install_old(old, "--no-monitor")
-    old.tell("sh", "-c", "OVS_DBDIR=/run/openvswitch /usr/share/openvswitch/scripts/ovs-ctl start --no-monitor "
-             "--no-ovs-vswitchd --system-id=1")
+    old.tell("sh", "-c", "OVS_DBDIR=/run/openvswitch %s start --no-monitor "
+             "--no-ovs-vswitchd --system-id=1" % OVS_CTL)
     old.systemctl("start")
     old.vsctl("add-br", "xenbr0")
-    before = daemons_of(old)
+    before = old.daemons()
     assert [old.property("MainPID")] == before[1]
     install_ours(old)
     old.write("etc/systemd/system/%s.d/kill.conf" % SWITCH_UNIT, "[Service]\nKillMode=%s\n" % kill_mode)
@@ -173,7 +135,7 @@ def test_a_daemon_of_an_earlier_version_goes_on_in_the_same_process(old: Contain
     old.tell("systemctl", "daemon-reload")
     old.systemctl("start")
     old.vsctl("add-br", "xenbr0")
-    before, main = daemons_of(old), old.property("MainPID")
+    before, main = old.daemons(), old.property("MainPID")
     phases = steps(old, "TAKE_OVER")
     assert (phases["watch"]["outcome"], phases["monitors"]["outcome"]) == ("done", "unchanged")
     old.wait_until(lambda: old.property("ActiveState") == "active")
@@ -217,7 +179,7 @@ def test_a_drop_in_of_a_killed_run_does_not_stay(running: Container) -> None:
     install_ours(running)
     left = "run/systemd/system/%s.d/%s" % (SWITCH_UNIT, SPARING)
     running.write(left, "[Service]\nKillMode=none\n")
-    before = daemons_of(running)
+    before = running.daemons()
     steps(running, "TAKE_OVER")
     assert_well_watched(running, before)
 

@@ -12,58 +12,30 @@ import pytest
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from ovsxen.sandbox import contents
-from tests.container import DAEMONS, Container, container_argv, running
+from tests.container import Container, container_argv, running
 from tests.rpm import packages, stand_ins
 from tests.rpm.conftest import Rpms, States
 from tests.rpm.packages import File, Package
 from tests.rpm.root import MACROS
 from tests.rpm.stand_ins import CONFIG_UPDATE, SCRIPTS, SYSCONFIG, UNITS
+from tests.taking_over import ovs_start, switch_unit, sync_unit
 
 REAL = "/opt/open-vswitch/"
 PROGRAMS = ("/usr/bin/ovs-vsctl", "/usr/bin/ovs-appctl", "/usr/bin/ovsdb-tool", "/usr/bin/ovsdb-client",
             "/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server")
 SHARED_FILES = tuple(SCRIPTS + name for name in ("ovs-ctl", "ovs-lib", "ovs-kmod-ctl", "ovs-save"))
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-
-OVS_START = """#!/bin/sh
-export OVS_DBDIR=/run/openvswitch
-touch /run/openvswitch.booted
-exec %sovs-ctl start --system-id=1 --system-type=XCP-ng --system-version=8.3 --no-mlockall --no-record-hostname \\
-    --ovs-vswitchd-options=--enable-dummy=override
-""" % SCRIPTS
-
-UNIT = """[Unit]
-After=syslog.target network-pre.target
-Before=network.target
-PartOf=network.target
-[Service]
-Type=forking
-ExecStart=%(scripts)sovs-start
-ExecStop=%(scripts)sovs-ctl stop
-OOMScoreAdjust=-1000
-[Install]
-WantedBy=multi-user.target
-""" % {"scripts": SCRIPTS}
-
-SYNC = """[Unit]
-Requires=openvswitch.service
-After=openvswitch.service
-[Service]
-ExecStart=/bin/sleep 1000
-Restart=on-failure
-RestartSec=10
-[Install]
-WantedBy=multi-user.target
-"""
+OVS_START = SCRIPTS + "ovs-start"
 
 
 def xcpng_that_runs(workshop: Path) -> str:
     """XCP-ng's package, with programs that do what they are called."""
     files = tuple(File(path, '#!/bin/sh\nexec %s "$@"\n' % (REAL + Path(path).name), 0o755) for path in PROGRAMS)
     files += tuple(File(path, Path(path).read_text(), 0o755) for path in SHARED_FILES)
-    files += (File(SCHEMA, Path(SCHEMA).read_text()), File(SCRIPTS + "ovs-start", OVS_START, 0o755),
+    files += (File(SCHEMA, Path(SCHEMA).read_text()), File(OVS_START, ovs_start(), 0o755),
               File(SYSCONFIG, contents.SYSCONFIG, 0o755, marks="%config"),
-              File(UNITS + SWITCH_UNIT, UNIT), File(UNITS + SYNC_UNIT, SYNC))
+              File(UNITS + SWITCH_UNIT, switch_unit(OVS_START)),
+              File(UNITS + SYNC_UNIT, sync_unit("/bin/sleep 1000")))
     return str(packages.build(Package("openvswitch", "2.17.7", "4.2", files, (),
                                       stand_ins.unit_scriptlets((SWITCH_UNIT, SYNC_UNIT)),
                                       ("/etc/openvswitch", "/var/log/openvswitch", "/var/xen/openvswitch")), workshop))
@@ -82,26 +54,22 @@ class Host:
         assert done.code == 0 and "scriptlet failed" not in done.err, "rpm %s: %r" % (arguments, done)
         return done.out + done.err
 
-    def daemons(self) -> Tuple[str, ...]:
-        """Process ids of the switch itself, by pidfile; the monitors of XCP-ng's daemons are not among them."""
-        return tuple(self.tell("cat", "/run/openvswitch/%s.pid" % name) for name in ("ovsdb-server", "ovs-vswitchd"))
-
     def words_of(self, unit: str) -> List[str]:
         """The command line of a unit's main process."""
         pid = Container(self.container.leader, unit).property("MainPID")
         return self.tell("cat", "/proc/%s/cmdline" % pid).split("\0")[:-1] if pid != "0" else []
 
-    def assert_watched(self, before: Tuple[str, ...]) -> None:
+    def assert_watched(self, before: Tuple[List[str], ...]) -> None:
         """By ovsxen's own units, and nothing of the switch was started again."""
-        assert self.daemons() == before == tuple(self.tell("pidof", name) for name in DAEMONS)
+        assert self.container.daemons() == before == self.container.switch_pids()
         assert self.words_of(SWITCH_UNIT)[-2:] == ["/usr/bin/ovsxen", "daemon"], self.container.journal()
         assert self.words_of(SYNC_UNIT)[-2:] == ["/usr/bin/ovsxen", "sync"], self.container.journal()
         self.container.wait_until(lambda: self.run("ovsxen", "status").code == 0)
         assert self.container.vsctl("list-br") == "xenbr0"
 
-    def assert_unwatched(self, before: Tuple[str, ...]) -> None:
+    def assert_unwatched(self, before: Tuple[List[str], ...]) -> None:
         """The switch goes on, and nothing of ovsxen runs."""
-        assert self.daemons() == before == tuple(self.tell("pidof", name) for name in DAEMONS)
+        assert self.container.daemons() == before == self.container.switch_pids()
         self.container.wait_until(lambda: self.run("pgrep", "--full", "/usr/bin/ovsxen").code == 1)
         assert self.tell("head", "-n", "2", CONFIG_UPDATE) == "\n".join(
             stand_ins.CONFIG_UPDATE_TEXT.split("\n")[:2]) % stand_ins.XAPI_VERSIONS[0]
@@ -140,7 +108,7 @@ def in_host(*paths: Optional[str]) -> Tuple[str, ...]:
 
 
 def test_xcp_ngs_package_is_upgraded_to_ours_and_the_switch_does_not_notice(host: Host, rpms: Rpms) -> None:
-    before = host.daemons()
+    before = host.container.daemons()
     host.rpm("-U", *in_host(rpms.knowing, rpms.modules))
     host.assert_watched(before)
     assert "xenbr0" in (host.container.root / "etc/openvswitch/conf.db").read_text()
@@ -158,7 +126,7 @@ def test_xcp_ngs_package_is_upgraded_to_ours_and_the_switch_does_not_notice(host
 
 
 def test_a_return_to_xcp_ngs_package_leaves_the_switch_as_it_runs(host: Host, rpms: Rpms, package: str) -> None:
-    before = host.daemons()
+    before = host.container.daemons()
     host.rpm("-U", *in_host(rpms.knowing, rpms.modules))
     host.assert_watched(before)
     host.rpm("-U", "--oldpackage", *in_host(package))
