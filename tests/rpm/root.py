@@ -17,7 +17,7 @@ LIMIT_S = 60
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin", "LC_ALL": "C", "HOME": "/root"}
 TOP = ("boot", "dev", "etc", "opt", "proc", "root", "run", "tmp", "usr", "var")
 FROM_USR = ("bin", "sbin", "lib", "lib64")
-PYTHONS = Path("/root/.pyenv/versions")
+PYTHONS = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")) / "versions"
 OF_OPEN_VSWITCH = ("/usr/bin/ov[ns]* /usr/sbin/ov[ns]* /usr/bin/vtep-ctl /usr/local/*bin/ov[ns]* "
                    "/usr/share/openvswitch /usr/lib/systemd/system/ov[ns]* /usr/lib/python3/dist-packages/ovs*")
 MACROS = Path(__file__).with_name("macros")

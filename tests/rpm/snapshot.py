@@ -11,13 +11,14 @@ import stat
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
-from tests.rpm.root import Root
+from tests.rpm.root import PYTHONS, Root
+from tests.rpm.stand_ins import IPSEC_UNIT, SYNC_UNIT, UNIT
 
 SCANNED = ("boot", "etc", "opt", "root", "run", "tmp", "var")
-UNITS = ("openvswitch.service", "openvswitch-xapi-sync.service", "openvswitch-ipsec.service")
+UNITS = (UNIT, SYNC_UNIT, IPSEC_UNIT)
 NOT_COMPARED = (
     ("/var/lib/rpm", "rpm's own database: rpm is asked instead"),
-    ("/root/.pyenv", "where Python interpreters of this machine are mounted"),
+    (str(PYTHONS.parent), "where Python interpreters of this machine are mounted"),
     ("/var/tmp/rpm-tmp.*", "a scriptlet of an rpm that was killed in it"),
     ("/run/ovsxen*.lock", "locks that nobody holds; they are made anew after a boot"),
 )

@@ -10,6 +10,7 @@ from tests.rpm.packages import File, Package
 PLUGINS = "/etc/xapi.d/plugins/"
 CFG_UPDATE = PLUGINS + "openvswitch-cfg-update"
 CONFIG_UPDATE = PLUGINS + "openvswitch-config-update"
+KEPT = "/var/lib/ovsxen/openvswitch-config-update"  # by ovsxen, while its own has the name above
 SYSCONFIG = "/etc/sysconfig/openvswitch"
 NETWORK_CONF = "/etc/xensource/network.conf"
 SWITCH_BACKEND = "/opt/xensource/bin/xe-switch-network-backend"

@@ -11,9 +11,8 @@ from tests.rpm import packages, snapshot, stand_ins
 from tests.rpm.conftest import Rpms, States, Step
 from tests.rpm.root import Root
 from tests.rpm.snapshot import Snapshot, changes
-from tests.rpm.stand_ins import CONFIG_UPDATE, NETWORK_CONF, SWITCH_BACKEND, SYNC_UNIT, UNIT
+from tests.rpm.stand_ins import CONFIG_UPDATE, KEPT, NETWORK_CONF, SWITCH_BACKEND, SYNC_UNIT, UNIT
 
-KEPT = "/var/lib/ovsxen/openvswitch-config-update"
 PYTHON = "/usr/bin/python3"
 WANTS = "/etc/systemd/system/multi-user.target.wants"
 OF_THE_UNITS = (WANTS, "%s/%s" % (WANTS, SYNC_UNIT), "%s/%s" % (WANTS, UNIT), "unit " + SYNC_UNIT, "unit " + UNIT)

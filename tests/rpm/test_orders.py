@@ -14,9 +14,8 @@ from tests.rpm import snapshot
 from tests.rpm.conftest import Rpms, States, Step
 from tests.rpm.root import Root
 from tests.rpm.snapshot import FILE, LINK, changes
-from tests.rpm.stand_ins import CONFIG_UPDATE, CONFIG_UPDATE_TEXT, XAPI_VERSIONS
+from tests.rpm.stand_ins import CONFIG_UPDATE, CONFIG_UPDATE_TEXT, KEPT, XAPI_VERSIONS
 
-KEPT = "/var/lib/ovsxen/openvswitch-config-update"
 XAPI_STEPS, OUR_STEPS = 5, 4
 STATES = [(theirs, ours) for theirs in range(XAPI_STEPS) for ours in range(OUR_STEPS)]
 EVERY_STATE = pytest.mark.parametrize("theirs, ours", STATES, ids=["%d-%d" % each for each in STATES])

@@ -12,7 +12,7 @@ import pytest
 
 from tests.rpm import packages, snapshot, stand_ins
 from tests.rpm.conftest import Rpms, States, Step
-from tests.rpm.snapshot import Snapshot, changes
+from tests.rpm.snapshot import changes
 from tests.rpm.stand_ins import (
     CONFIG_UPDATE,
     IPSEC_UNIT,
@@ -49,10 +49,6 @@ def but(said: Iterable[str], *patterns: str) -> List[str]:
                                              for each in patterns)]
 
 
-def seen(states: States, *steps: Step) -> Snapshot:
-    return states.seen_after(*steps)
-
-
 # The first installation
 
 
@@ -60,7 +56,7 @@ def test_a_first_installation_brings_the_packages_files_and_enables_the_switch(s
     root = states.after(rpms.install)
     files = [path if path.startswith("/usr") else path.replace("/lib/modules/", "/usr/lib/modules/")
              for path in root.rpm("-ql", *rpms.erase[1:]).out.split("\n")]
-    found = but(changes(seen(states), snapshot.take(root)), COMPILED, "/usr/lib/modules/*/modules.*", *files)
+    found = but(changes(states.seen_after(), snapshot.take(root)), COMPILED, "/usr/lib/modules/*/modules.*", *files)
     assert [line.split(" ")[1].rstrip(":") for line in found] == [
         "/etc/modprobe.d/blacklist-bridge.conf", "/etc/systemd/system/multi-user.target.wants",
         "/etc/systemd/system/multi-user.target.wants/" + SYNC_UNIT,
@@ -80,7 +76,7 @@ def test_a_first_installation_brings_the_packages_files_and_enables_the_switch(s
 ])
 def test_what_programs_and_people_look_for_is_roots_and_has_its_mode(states: States, rpms: Rpms, path: str,
                                                                       mode: int) -> None:
-    entry = seen(states, rpms.install)[path]
+    entry = states.seen_after(rpms.install)[path]
     assert (entry.owner, "%o" % entry.mode) == ("root:root", "%o" % mode)
 
 
@@ -91,7 +87,7 @@ def test_rpm_finds_nothing_changed_by_its_scriptlets(states: States, rpms: Rpms)
 
 def test_a_second_installation_of_the_same_changes_nothing(states: States, rpms: Rpms) -> None:
     again = ("-U", "--replacepkgs") + rpms.install[1:]
-    assert changes(seen(states, rpms.install), seen(states, rpms.install, again)) == []
+    assert changes(states.seen_after(rpms.install), states.seen_after(rpms.install, again)) == []
 
 
 @pytest.mark.parametrize("conf, state", [("openvswitch\n", "enabled"), ("vswitch\n", "enabled"),
@@ -120,7 +116,7 @@ def test_an_image_made_without_scriptlets_is_made_ready_by_hand(states: States, 
     root.transact("-U", "--noscripts", "--notriggers", *rpms.install[1:])
     root.tell("sh", "-c", "ovsxen host-setup install && for each in /lib/modules/*/extra; do "
               "each=${each%/extra}; depmod ${each##*/}; done")
-    assert changes(seen(states, xapi, rpms.install), snapshot.take(root)) == []
+    assert changes(states.seen_after(xapi, rpms.install), snapshot.take(root)) == []
 
 
 # Upgrades and downgrades
@@ -130,25 +126,26 @@ def test_an_upgrade_of_the_modules_leaves_them_in_the_index(states: States, rpms
     if rpms.newer_modules is None:
         pytest.skip("no modules were built")
     both = rpms.upgrade + (rpms.newer_modules,)
-    assert changes(seen(states, rpms.install), seen(states, rpms.install, both)) == []
-    assert changes(seen(states), seen(states, rpms.install, both, rpms.erase)) == []
+    assert changes(states.seen_after(rpms.install), states.seen_after(rpms.install, both)) == []
+    assert changes(states.seen_after(), states.seen_after(rpms.install, both, rpms.erase)) == []
 
 
 @EVERY_HISTORY
 def test_an_upgrade_and_a_downgrade_leave_what_the_administrator_did(states: States, rpms: Rpms, history: str) -> None:
     before = (rpms.install,) + HISTORIES[history]
     restored = ["+ " + SYSCONFIG] if history == "sysconfig removed" else []
-    upgraded = changes(seen(states, *before), seen(states, *before, rpms.upgrade))
-    assert [line.split(": ")[0] for line in upgraded] == restored
-    assert changes(seen(states, *before, rpms.upgrade), seen(states, *before, rpms.upgrade, rpms.downgrade)) == []
+    upgraded = before + (rpms.upgrade,)
+    said = changes(states.seen_after(*before), states.seen_after(*upgraded))
+    assert [line.split(": ")[0] for line in said] == restored
+    assert changes(states.seen_after(*upgraded), states.seen_after(*upgraded, rpms.downgrade)) == []
 
 
 @EVERY_HISTORY
 def test_an_upgrade_of_xcp_ngs_package_leaves_the_same_as_if_ours_had_always_been_there(states: States, rpms: Rpms,
                                                                                        history: str) -> None:
     xapi, theirs = ("-U", rpms.xapi[0]), ("-U", rpms.xcpng)
-    upgraded = seen(states, xapi, theirs, *HISTORIES[history], rpms.install)
-    said = changes(seen(states, xapi, rpms.install, *HISTORIES[history]), upgraded)
+    upgraded = states.seen_after(xapi, theirs, *HISTORIES[history], rpms.install)
+    said = changes(states.seen_after(xapi, rpms.install, *HISTORIES[history]), upgraded)
     new = {"sysconfig edited": ["+ " + SYSCONFIG + ".rpmnew"], "sysconfig removed": ["+ " + SYSCONFIG]}.get(history, [])
     assert [line.split(": ")[0] for line in said] == new
 
@@ -157,8 +154,8 @@ def test_an_upgrade_of_xcp_ngs_package_leaves_the_same_as_if_ours_had_always_bee
 def test_a_return_to_xcp_ngs_package_leaves_nothing_of_ours(states: States, rpms: Rpms, history: str) -> None:
     before = (("-U", rpms.xapi[0]), ("-U", rpms.xcpng)) + HISTORIES[history]
     there_and_back = (rpms.install_of(rpms.knowing), ("-U", "--oldpackage", rpms.xcpng)) + erase_modules(rpms)
-    assert seen(states, *before, there_and_back[0])[CONFIG_UPDATE].kind == snapshot.LINK
-    said = changes(seen(states, *before), seen(states, *before, *there_and_back))
+    assert states.seen_after(*before, there_and_back[0])[CONFIG_UPDATE].kind == snapshot.LINK
+    said = changes(states.seen_after(*before), states.seen_after(*before, *there_and_back))
     new = {"sysconfig edited": ["! " + SYSCONFIG, "+ " + SYSCONFIG + ".rpmnew", "+ " + SYSCONFIG + ".rpmsave"],
            "sysconfig removed": ["+ " + SYSCONFIG]}.get(history, [])  # theirs is no config(noreplace)
     assert [line.split(": ")[0] for line in said] == new
@@ -181,12 +178,12 @@ def test_an_ipsec_package_that_wants_a_switch_which_ours_does_not_stand_for_keep
     root = states.after(*before)
     done = root.rpm(*rpms.install)
     assert done.code != 0 and "openvswitch-ipsec" in done.err
-    assert changes(seen(states, *before), snapshot.take(root)) == []
+    assert changes(states.seen_after(*before), snapshot.take(root)) == []
 
 
 def test_xcp_ngs_ipsec_package_stays_as_it_is(states: States, rpms: Rpms) -> None:
     before = with_ipsec(rpms.xcpng, rpms.ipsec)
-    old = {path: entry for path, entry in seen(states, *before).items() if IPSEC_UNIT in path}
+    old = {path: entry for path, entry in states.seen_after(*before).items() if IPSEC_UNIT in path}
     root = states.after(*before, rpms.install)
     assert {path: entry for path, entry in snapshot.take(root).items() if path in old} == old
     assert root.changed_files("openvswitch-ipsec") == []
@@ -199,13 +196,13 @@ def test_xcp_ngs_ipsec_package_stays_as_it_is(states: States, rpms: Rpms) -> Non
 
 
 def test_an_erase_leaves_a_host_as_if_it_had_never_been_there(states: States, rpms: Rpms) -> None:
-    assert changes(seen(states), seen(states, rpms.install, rpms.erase)) == []
+    assert changes(states.seen_after(), states.seen_after(rpms.install, rpms.erase)) == []
 
 
 def test_an_erase_keeps_what_is_the_administrators(states: States, rpms: Rpms) -> None:
     made = ("sh", "-c", "cd /var/log/openvswitch && echo x >ovs-vswitchd.log && echo x >ovs-vswitchd.log.1.gz && "
             "echo x >/etc/openvswitch/conf.db && echo x >/etc/openvswitch/vswitchd.cacert")
-    left = changes(seen(states), seen(states, rpms.install, EDIT, made, rpms.erase))
+    left = changes(states.seen_after(), states.seen_after(rpms.install, EDIT, made, rpms.erase))
     assert [line.split(": ")[0] for line in left] == ["+ " + path for path in (
         "/etc/openvswitch", "/etc/openvswitch/conf.db", "/etc/openvswitch/vswitchd.cacert", SYSCONFIG + ".rpmsave",
         "/var/log/openvswitch", "/var/log/openvswitch/ovs-vswitchd.log", "/var/log/openvswitch/ovs-vswitchd.log.1.gz")]
@@ -214,20 +211,20 @@ def test_an_erase_keeps_what_is_the_administrators(states: States, rpms: Rpms) -
 def test_bytecode_of_every_interpreter_that_the_host_had_goes_with_the_package(states: States, rpms: Rpms) -> None:
     older = ("sh", "-c", "for each in ovsxen ovsxen/host ovs; do mkdir -p /usr/lib/ovsxen/$each/__pycache__; "
              "echo x >/usr/lib/ovsxen/$each/__pycache__/gone.cpython-36.pyc; done")
-    assert changes(seen(states), seen(states, rpms.install, older, rpms.erase)) == []
+    assert changes(states.seen_after(), states.seen_after(rpms.install, older, rpms.erase)) == []
 
 
 def test_an_erase_without_bytecode_leaves_nothing_either(states: States, rpms: Rpms) -> None:
     without = ("sh", "-c", "find /usr/lib/ovsxen -name __pycache__ -prune -exec rm -r {} +")
-    assert not [path for path in seen(states, rpms.install, without) if path.endswith(".pyc")]
-    assert changes(seen(states), seen(states, rpms.install, without, rpms.erase)) == []
+    assert not [path for path in states.seen_after(rpms.install, without) if path.endswith(".pyc")]
+    assert changes(states.seen_after(), states.seen_after(rpms.install, without, rpms.erase)) == []
 
 
 def test_an_installation_after_an_erase_is_like_the_first(states: States, rpms: Rpms) -> None:
-    assert changes(seen(states, rpms.install), seen(states, rpms.install, rpms.erase, rpms.install)) == []
+    assert changes(states.seen_after(rpms.install), states.seen_after(rpms.install, rpms.erase, rpms.install)) == []
 
 
 def test_an_upgrade_then_an_erase_leave_nothing_either(states: States, rpms: Rpms) -> None:
     xapi = ("-U", rpms.xapi[0])
-    assert changes(seen(states, xapi), seen(states, xapi, rpms.install, rpms.upgrade, rpms.erase)) == []
+    assert changes(states.seen_after(xapi), states.seen_after(xapi, rpms.install, rpms.upgrade, rpms.erase)) == []
     assert states.after(xapi, rpms.install, rpms.upgrade, rpms.erase).changed_files("xapi-core") == []
