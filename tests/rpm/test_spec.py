@@ -69,11 +69,11 @@ class Workshop:
         (headers / "include/generated/utsrelease.h").write_text('#define UTS_RELEASE "%s"\n' % uname)
         return {"kernel_builddir": str(headers)}
 
-    def install(self, name: str, version: str, release: str) -> None:
+    def install(self, name: str, version: str, release: str, *relations: str) -> None:
         """Have the database say that a package is installed."""
         spec = self.top / (name + ".spec")
-        spec.write_text("Name: %s\nVersion: %s\nRelease: %s\nSummary: stand-in\nLicense: none\nBuildArch: noarch\n"
-                        "%%description\nstand-in\n%%files\n" % (name, version, release))
+        spec.write_text("Name: %s\nVersion: %s\nRelease: %s\nSummary: stand-in\nLicense: none\nBuildArch: noarch\n%s\n"
+                        "%%description\nstand-in\n%%files\n" % (name, version, release, "\n".join(relations)))
         assert_done(self.run("rpmbuild", "-bb", str(spec)))
         (built,) = self.top.glob("RPMS/noarch/%s-%s-%s.noarch.rpm" % (name, version, release))
         assert_done(self.run("rpm", "--dbpath", str(self.top / "db"), "--justdb", "--nodeps", "-i", str(built)))
@@ -134,7 +134,7 @@ def workshop(tmp_path: Path) -> Workshop:
     (dict(VERSION, **dict(THREE, kernel_version="(none)")), "kernel_version is '(none)': pass VERSION-RELEASE"),
     (dict(VERSION, **dict(THREE, kernel_version="6.1.0-56-amd64")), "kernel_version is '6.1.0-56-amd64': pass VERSION"),
     (dict(VERSION, **dict(THREE, kernel_version="2.6.32-1xen")), "ends in the flavor: pass it without 'xen'"),
-    (dict(VERSION, **dict(THREE, kernel_name="kernel-xen-devel")), "the name of the kernel's package, without -devel"),
+    (dict(VERSION, **dict(THREE, kernel_name="kernel-xen-devel")), "with kernel- or without it, but without -devel"),
     (dict(VERSION, **dict(THREE, kernel_name="linux-image")), "kernel_name is 'linux-image': pass the name"),
     (dict(VERSION, kernel_uname="xen"), "kernel_uname is 'xen', which no kernel is called: pass what `uname -r` says"),
     (dict(VERSION, kernel_uname="4.19.0+1; reboot"), "kernel_uname is '4.19.0+1; reboot', which no kernel is called"),
@@ -154,7 +154,7 @@ def test_a_macro_without_a_value_is_refused(workshop: Workshop) -> None:
 
 def test_a_module_for_no_kernel_is_refused(workshop: Workshop) -> None:
     said = workshop.refusal(dict(VERSION, **workshop.kernel_source()))
-    assert "no kernel is named, and no kernel*xen-devel is installed: pass kernel_uname, or kernel_name" in said
+    assert "no kernel is named, and no kernel-*-devel is installed: pass kernel_uname, or kernel_name" in said
 
 
 def test_a_module_without_headers_is_refused(workshop: Workshop) -> None:
@@ -198,6 +198,7 @@ def test_modules_are_named_for_their_kernel_and_require_it(workshop: Workshop, k
 
 @pytest.mark.parametrize("kernel, required", [
     ({}, "kernel-uname-r >= 3.3"), (UNAME, "kernel-uname-r >= 3.3"), (THREE, "kernel-xen >= 3.3"),
+    (dict(THREE, kernel_name="xen"), "kernel-xen >= 3.3"), (dict(THREE, kernel_name="NAME-xen"), "kernel-xen >= 3.3"),
 ])
 def test_without_modules_a_kernel_that_has_one_is_required(workshop: Workshop, kernel: Dict[str, str],
                                                            required: str) -> None:
@@ -231,17 +232,36 @@ def test_a_kernel_that_is_named_wins_over_the_one_that_is_installed(workshop: Wo
     assert modules_for(workshop, UNAME, "4.19.0+1")[0] == "openvswitch-modules-4.19.0+1"
 
 
-def test_without_modules_the_installed_kernels_package_is_required(workshop: Workshop) -> None:
+@pytest.mark.parametrize("others", [(), ("kernel-devel", "kernel-debug-devel")])
+def test_modules_are_for_the_one_xen_kernel_that_is_installed(workshop: Workshop, others: Tuple[str, ...]) -> None:
     workshop.install("kernel-NAME-xen-devel", "3.10.41", "1")
-    assert "kernel-NAME-xen >= 3.3" in workshop.packages({})["openvswitch"].requires
+    for other in others:
+        workshop.install(other, "4.19.19", "8", "Provides: kernel-devel-uname-r = 4.19.0+1")
+    assert modules_for(workshop, {}, "3.10.41-1xen")[0] == "openvswitch-modules-xen-3.10.41-1"
+    assert "kernel-xen >= 3.3" in workshop.packages({})["openvswitch"].requires
 
 
-def test_of_two_kernels_that_are_installed_one_is_to_be_named(workshop: Workshop) -> None:
-    workshop.install("kernel-xen-devel", "2.6.32.43", "0.4.1")
-    workshop.install("kernel-NAME-xen-devel", "3.10.41", "1")
+def test_modules_are_for_the_one_kernel_without_a_flavor_that_is_installed(workshop: Workshop) -> None:
+    workshop.install("kernel-devel", "4.19.19", "8.0.38", "Provides: kernel-devel-uname-r = 4.19.0+1")
+    assert modules_for(workshop, {}, "4.19.0+1")[0] == "openvswitch-modules-4.19.0+1"
+    assert "kernel-uname-r >= 3.3" in workshop.packages({})["openvswitch"].requires
+
+
+def test_a_kernel_that_does_not_say_its_uname_is_to_be_named(workshop: Workshop) -> None:
+    workshop.install("kernel-lt-devel", "4.19.19", "8")
     said = workshop.refusal(dict(VERSION, **workshop.kernel_source()))
-    assert "more than one kernel*xen-devel is installed (" in said
-    assert "kernel-xen-devel 2.6.32.43-0.4.1" in said and "pass kernel_uname" in said
+    assert "kernel-lt-devel 4.19.19-8, which is installed, does not say what `uname -r` says: pass kernel_uname" in said
+
+
+@pytest.mark.parametrize("names", [
+    ("kernel-xen-devel", "kernel-NAME-xen-devel"), ("kernel-devel", "kernel-debug-devel"),
+])
+def test_of_two_kernels_that_are_installed_one_is_to_be_named(workshop: Workshop, names: Tuple[str, ...]) -> None:
+    for name in names:
+        workshop.install(name, "3.10.41", "1", "Provides: kernel-devel-uname-r = 3.10.0+1")
+    said = workshop.refusal(dict(VERSION, **workshop.kernel_source()))
+    assert "more than one kernel-*-devel is installed (" in said
+    assert names[0] + " 3.10.41-1" in said and "pass kernel_uname" in said
 
 
 # What is built, and how
@@ -300,6 +320,18 @@ def test_every_build_option_is_explained_at_the_top() -> None:
     head = spec[:spec.index("%bcond")]
     read = set(re.findall(r'(?:macro|directory)\("(\w+)"\)', spec) + re.findall(r"%\{\?(openvswitch_\w+)", spec))
     assert {name for name in read if name not in head} == set()
+
+
+def test_shellcheck_has_nothing_to_say_of_any_script() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=str(REPOSITORY), stdout=subprocess.PIPE, universal_newlines=True,
+                            check=True, timeout=LIMIT_S).stdout.split()
+    scripts = [name for name in listed if name.startswith("demo/")
+               or (REPOSITORY / name).read_bytes().startswith((b"#!/bin/sh", b"#!/bin/bash"))]
+    assert {".ci/run", "initscripts/openvswitch", "tools/build-rpm"} < set(scripts)
+    done = Finished(subprocess.run(["shellcheck"] + scripts, cwd=str(REPOSITORY), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+                                   timeout=LIMIT_S))
+    assert done.code == 0, done
 
 
 def test_rpmlint_has_nothing_to_say_of_the_spec(workshop: Workshop) -> None:
