@@ -11,11 +11,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.rpm import packages, snapshot, stand_ins
+from tests.rpm import built, packages, snapshot, stand_ins
 from tests.rpm.root import Root, make_root
 
-BUILT = REPOSITORY / "build/rpm/RPMS"
 NEXT_RELEASE = 1000
 MODULES = "/lib/modules/"
 ROOM_BYTES = 8 << 30
@@ -125,8 +123,7 @@ def find_room() -> str:
 def rpms(base: Path) -> Rpms:
     workshop = base / "workshop"
     workshop.mkdir()
-    ours, modules = find_built("openvswitch"), find_built("openvswitch-modules*")
-    assert ours, "no package below %s: run `make rpm`" % BUILT
+    ours, modules, _ = built.find()
     wanted = [need for each in (ours, modules) if each for need in packages.relations(each, "REQUIRE")]
 
     def build(package: packages.Package) -> str:
@@ -141,14 +138,6 @@ def rpms(base: Path) -> Rpms:
                 build(stand_ins.kernel(*kernel_for(wanted))),
                 tuple(build(stand_ins.xapi_core(version)) for version in stand_ins.XAPI_VERSIONS),
                 build(stand_ins.xcpng_openvswitch()), build(stand_ins.xcpng_ipsec()))
-
-
-def find_built(pattern: str) -> Optional[Path]:
-    """The newest of the packages that were built, by the name in their headers."""
-    for rpm in sorted(BUILT.rglob("*.rpm"), key=lambda path: -path.stat().st_mtime):
-        if Path(packages.ask(rpm, "%{NAME}")).match(pattern):
-            return rpm
-    return None
 
 
 def know_stand_ins(tree: Path) -> None:

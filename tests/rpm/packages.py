@@ -89,9 +89,7 @@ def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path]
     """
     name, version, old = ask(rpm, "%{NAME}\n%{VERSION}\n%{RELEASE}\n").split("\n")[:3]
     tree = _fresh(workshop / ("%s-%s-%s.tree" % (name, version, release)))
-    with subprocess.Popen(["rpm2cpio", str(rpm)], stdout=subprocess.PIPE) as unpacking:
-        subprocess.run(["cpio", "--quiet", "-idm", "--no-absolute-filenames"], stdin=unpacking.stdout, cwd=str(tree),
-                       check=True, timeout=LIMIT_S)
+    unpack(rpm, tree)
     change(tree)
     its_own = "%s-%s" % (version, old)
     left_out = ("Provides: %s = %s\n" % (name, its_own), "Provides: %s(" % name, "Requires: rpmlib(")
@@ -99,6 +97,13 @@ def build_again(rpm: Path, release: str, workshop: Path, change: Callable[[Path]
                  if not (line + "\n").startswith(left_out)] + list(more)
     return _rpmbuild((name, version, release), "\n".join(relations), _scripts(rpm), "\n".join(_files(rpm)), tree,
                      workshop)
+
+
+def unpack(rpm: Path, root: Path) -> None:
+    """A package's files, below a directory that is there."""
+    with subprocess.Popen(["rpm2cpio", str(rpm)], stdout=subprocess.PIPE) as unpacking:
+        subprocess.run(["cpio", "--quiet", "-idm", "--no-absolute-filenames"], stdin=unpacking.stdout, cwd=str(root),
+                       check=True, timeout=LIMIT_S)
 
 
 def ask(rpm: Path, query: str) -> str:

@@ -11,8 +11,9 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence
 import pytest
 
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
+from tests.rpm import built
+from tests.rpm.packages import unpack
 
-BUILT = REPOSITORY / "build/rpm/RPMS/x86_64"
 LINT = REPOSITORY / "rpm/rpmlint.toml"
 
 OWN_FILES = {
@@ -70,11 +71,8 @@ class Packages(NamedTuple):
 
 @pytest.fixture(scope="module")
 def packages() -> Packages:
-    assert BUILT.is_dir(), "%s is not there: run `make rpm`" % BUILT
-    found = sorted(BUILT.glob("*.rpm"))
-    assert len(found) == 3, "there should be three packages in %s, with debuginfo and module: %s" % (BUILT, found)
-    debuginfo, modules = (next(path for path in found if word in path.name) for word in ("-debuginfo-", "-modules-"))
-    (main,) = set(found) - {debuginfo, modules}
+    main, modules, debuginfo = built.find()
+    assert modules and debuginfo, "debuginfo and modules were left out: run `make rpm`"
     return Packages(main, modules, debuginfo)
 
 
@@ -93,8 +91,7 @@ def unpacked(packages: Packages) -> Iterator[Unpacked]:
     for name, path in zip(Packages._fields, packages):
         root = base / name
         root.mkdir()
-        done = run("sh", "-c", 'rpm2cpio "$1" | cpio -idm --quiet', "sh", str(path), cwd=root)
-        assert done.code == 0, done
+        unpack(path, root)
         roots.append(root)
     yield Unpacked(*roots)
     shutil.rmtree(str(base))

@@ -2,7 +2,6 @@
 files of the RPMs, what their programs are linked with, python3, kmod, ip and a busybox, and nothing else.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -14,12 +13,11 @@ import pytest
 from ovsxen.errors import EXIT_FAILED
 from ovsxen.host.modprobe import Cause
 from ovsxen.sandbox import contents
-from tests.conftest import REPOSITORY
-from tests.rpm import kernel
-from tests.rpm.kernel import run, shell
+from tests.rpm import built, kernel
+from tests.rpm.kernel import run
 from tests.rpm.machine import Ended, Step, boot, copy_libraries, copy_programs, copy_python, make_root
+from tests.rpm.packages import unpack
 
-RPMS = Path(os.environ.get("RPM_DIR", str(REPOSITORY / "build/rpm"))) / "RPMS"
 EXTRA = "extra/openvswitch"
 MAIN = "openvswitch.ko"
 
@@ -67,15 +65,13 @@ class Site(NamedTuple):
 
 def find_packages() -> Packages:
     """What `make rpm` made. The kernel is the one in whose directory the module lies."""
-    names = {path: run("rpm", "-qp", "--queryformat", "%{NAME}", str(path)) for path in sorted(RPMS.rglob("*.rpm"))}
-    userspace = [path for path, name in names.items() if name == "openvswitch"]
-    modules = [path for path, name in names.items() if name.startswith("openvswitch-modules-")]
-    assert len(userspace) == len(modules) == 1, "not one RPM of each kind below %s: run `make rpm`" % RPMS
-    listed = run("rpm", "-qlp", str(modules[0]))
+    userspace, module, _ = built.find()
+    assert module, "the modules were left out: run `make rpm`"
+    listed = run("rpm", "-qlp", str(module))
     found = re.search(r"^/lib/modules/([^/]+)/%s/%s$" % (EXTRA, MAIN), listed, re.MULTILINE)
-    assert found, "%s has no %s/%s:\n%s" % (modules[0], EXTRA, MAIN, listed)
+    assert found, "%s has no %s/%s:\n%s" % (module, EXTRA, MAIN, listed)
     stems = re.findall(r"([^/\n]+)\.ko$", listed, re.MULTILINE)
-    return Packages(userspace[0], modules[0], found.group(1), tuple(stems))
+    return Packages(userspace, module, found.group(1), tuple(stems))
 
 
 def lay_out(root: Path, image: Path, packages: Packages) -> None:
@@ -85,7 +81,7 @@ def lay_out(root: Path, image: Path, packages: Packages) -> None:
     """
     make_root(root)
     for rpm in (packages.userspace, packages.module):
-        shell('rpm2cpio "$1" | cpio --extract --make-directories --quiet', str(rpm), cwd=root)
+        unpack(rpm, root)
     copy_libraries(root, [path for name in ("usr/bin", "usr/sbin") for path in (root / name).glob("ov*")])
     copy_python(root)
     copy_programs(root, ["ip"])

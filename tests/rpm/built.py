@@ -1,0 +1,29 @@
+"""What `make rpm` has built, and where: the packages under test."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from tests.conftest import REPOSITORY
+from tests.rpm import packages
+
+RPMS = Path(os.environ.get("RPM_DIR", str(REPOSITORY / "build/rpm"))) / "RPMS"
+
+
+class Built(NamedTuple):
+    """The package files, by what they are for. Without `modules` or `debuginfo` where these were not asked for."""
+
+    main: Path
+    modules: Optional[Path]
+    debuginfo: Optional[Path]
+
+
+def find() -> Built:
+    """The packages, by the names in their headers; there is one of each."""
+    names = {path: packages.ask(path, "%{NAME}") for path in sorted(RPMS.rglob("*.rpm"))}
+    main = [path for path, name in names.items() if name == "openvswitch"]
+    modules = [path for path, name in names.items() if name.startswith("openvswitch-modules-")]
+    debuginfo = [path for path, name in names.items() if name == "openvswitch-debuginfo"]
+    assert len(main) == 1 and len(modules) <= 1 and len(debuginfo) <= 1, (
+        "not one RPM of each kind below %s: run `make rpm`" % RPMS)
+    return Built(main[0], *(found[0] if found else None for found in (modules, debuginfo)))
