@@ -1,4 +1,4 @@
-"""What `make rpm` has built: names, files, what is required and provided, and that each script runs."""
+"""What `make rpm` has built: names, files, what is required and provided. tests/rpm/test_installed.py runs it."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence
+from typing import Dict, Iterator, List, NamedTuple
 
 import pytest
 
@@ -47,7 +47,6 @@ FILES_OF_OPEN_VSWITCH = (
     "/usr/share/openvswitch/bugtool-plugins/network-status/openvswitch.xml",
     "/etc/bash_completion.d/ovs-vsctl-bashcomp.bash",
 )
-DIRECTORIES_OF_SCRIPTS = ("usr/bin", "usr/sbin", "usr/share/openvswitch/scripts", "etc/xapi.d/plugins")
 
 
 def run(*argv: str, cwd: Path = REPOSITORY, stdin: str = "") -> Finished:
@@ -226,60 +225,3 @@ def test_shellcheck_has_nothing_to_say_of_the_scriptlets(packages: Packages) -> 
 def test_rpmlint_has_nothing_to_say_of_the_packages(packages: Packages) -> None:
     done = run("rpmlint", "-c", str(LINT), *map(str, packages))
     assert done.code == 0 and " 0 errors, 0 warnings" in done.out, done
-
-
-# What they hold runs
-
-HOST = """
-root=$1 host=$2; shift 2
-mount -t tmpfs host "$host"
-cp -a /bin /sbin /lib* "$host"
-mkdir "$host"/usr "$host"/etc "$host"/proc "$host"/dev "$host"/run "$host"/tmp
-for below in usr etc; do mount -t overlay overlay -o "lowerdir=$root/$below:/$below" "$host/$below"; done
-mount -t proc proc "$host/proc"
-mount --rbind /dev "$host/dev"
-exec timeout 30 chroot "$host" "$@"
-"""
-"""A host of this machine's programs (below /usr, as Debian has them) with the package's files over them."""
-
-
-def in_a_host(root: Path, *argv: str) -> Finished:
-    """Runs a command there, with no network and none of this machine's processes."""
-    with tempfile.TemporaryDirectory(prefix="ox-", dir="/tmp") as host:
-        done = run("unshare", "--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child", "sh", "-ec", HOST, "sh",
-                   str(root), host, *argv)
-    assert "mount:" not in done.err, done
-    return done
-
-
-def scripts_of(root: Path) -> Sequence[Path]:
-    found = []
-    for directory in DIRECTORIES_OF_SCRIPTS:
-        for path in sorted((root / directory).iterdir()):
-            if path.is_file() and path.stat().st_mode & 0o111 and path.read_bytes()[:2] == b"#!":
-                found.append(path)
-    return found
-
-
-def test_every_script_runs_with_the_interpreter_of_its_first_line(unpacked: Unpacked) -> None:
-    scripts = scripts_of(unpacked.main)
-    assert len(scripts) > 20
-    for path in scripts:
-        name = "/" + str(path.relative_to(unpacked.main))
-        done = in_a_host(unpacked.main, name, "--help")
-        said = done.out + done.err
-        wants_more = re.search(r"[Pp]lease install (netaddr|netifaces) ", said)
-        assert done.code < 124 or wants_more, (name, done)
-        assert wants_more or not re.search(r"Traceback|SyntaxError|ImportError", said), (name, done)
-
-
-def test_the_command_runs_from_where_the_package_puts_it(unpacked: Unpacked) -> None:
-    done = in_a_host(unpacked.main, "/usr/bin/ovsxen", "--help")
-    assert done.code == 0, done
-    assert "usage: ovsxen" in done.out
-
-
-def test_the_daemons_run(unpacked: Unpacked) -> None:
-    for daemon in ("/usr/sbin/ovs-vswitchd", "/usr/sbin/ovsdb-server"):
-        done = in_a_host(unpacked.main, daemon, "--version")
-        assert done.code == 0 and "Open vSwitch" in done.out, done
