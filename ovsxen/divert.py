@@ -54,7 +54,7 @@ class Found(NamedTuple):
     has_xapi: bool
 
 
-class Step(Enum):
+class Change(Enum):
     """One change that is made as a whole or not at all; each leaves a plugin at the name where there was one."""
 
     KEEP = "XAPI's own plugin is kept"
@@ -80,7 +80,7 @@ class Runs(Enum):
 class Diversion(NamedTuple):
     """What was done, and what is there now. `left_alone`: XAPI's plugin is one that was not to be touched unasked."""
 
-    steps: Tuple[Step, ...]
+    steps: Tuple[Change, ...]
     found: Found
     left_alone: bool = False
 
@@ -128,7 +128,7 @@ def warn_of_another(paths: Paths) -> Tuple[str, ...]:
         return ()
 
 
-def plan_divert(found: Found, paths: Paths, *, force: bool) -> Tuple[Step, ...]:
+def plan_divert(found: Found, paths: Paths, *, force: bool) -> Tuple[Change, ...]:
     """The steps to ovsxen's plugin; none where it is in place, or where XAPI's is unknown and nobody forces it."""
     if not found.own_runs:
         raise AdministratorError("ovsxen's own plugin %s is missing or not executable" % paths.own_plugin,
@@ -137,7 +137,7 @@ def plan_divert(found: Found, paths: Paths, *, force: bool) -> Tuple[Step, ...]:
     if called.lies is Lies.OUR_LINK:
         return ()
     if called.lies is Lies.NOTHING:
-        return ((Step.FORGET,) if _is_of_a_package_that_is_gone(found) else ()) + (Step.LINK,)
+        return ((Change.FORGET,) if _is_of_a_package_that_is_gone(found) else ()) + (Change.LINK,)
     if called.lies is Lies.OTHER:
         raise AdministratorError("%s is %s" % (paths.called_plugin, called.lies.value),
                                  "move it away, then do it again")
@@ -146,7 +146,7 @@ def plan_divert(found: Found, paths: Paths, *, force: bool) -> Tuple[Step, ...]:
     if kept.lies is Lies.OTHER:
         raise AdministratorError("%s, where XAPI's own plugin is to be kept, is %s" % (
             paths.diverted_plugin, kept.lies.value), "move it away, then do it again")
-    return (Step.LINK,) if kept.identity == called.identity else (Step.KEEP, Step.LINK)
+    return (Change.LINK,) if kept.identity == called.identity else (Change.KEEP, Change.LINK)
 
 
 def _may_be_diverted(found: Found) -> bool:
@@ -162,13 +162,13 @@ def _is_of_a_package_that_is_gone(found: Found) -> bool:
     return found.called.lies is Lies.NOTHING and found.kept.is_plugin and not found.has_xapi
 
 
-def plan_restore(found: Found) -> Tuple[Step, ...]:
+def plan_restore(found: Found) -> Tuple[Change, ...]:
     """The steps to what xapi-core brought last: what we keep, but only where nothing else came to lie at the name."""
     if not found.kept.is_plugin:
-        return (Step.UNLINK,) if found.called.lies is Lies.OUR_LINK else ()
+        return (Change.UNLINK,) if found.called.lies is Lies.OUR_LINK else ()
     if found.called.lies is Lies.OUR_LINK or (found.called.lies is Lies.NOTHING and found.has_xapi):
-        return (Step.PUT_BACK, Step.FORGET)
-    return (Step.FORGET,)
+        return (Change.PUT_BACK, Change.FORGET)
+    return (Change.FORGET,)
 
 
 def find(paths: Paths) -> Found:
@@ -199,7 +199,7 @@ def _runs(path: Path) -> bool:
     return path.is_file() and os.access(str(path), os.X_OK)
 
 
-def _settle(paths: Paths, plan: Callable[[Found], Tuple[Step, ...]]) -> Diversion:
+def _settle(paths: Paths, plan: Callable[[Found], Tuple[Change, ...]]) -> Diversion:
     """Look, plan, act, look again; all of it anew where somebody else changed something in between."""
     with take_plugin_turn(paths):
         try:
@@ -249,8 +249,8 @@ def _unlink(paths: Paths, found: Found) -> None:
     files.sync_directory(paths.plugins)
 
 
-_ACTIONS: Dict[Step, Callable[[Paths, Found], None]] = {
-    Step.KEEP: _keep, Step.LINK: _link, Step.PUT_BACK: _put_back, Step.FORGET: _forget, Step.UNLINK: _unlink}
+_ACTIONS: Dict[Change, Callable[[Paths, Found], None]] = {
+    Change.KEEP: _keep, Change.LINK: _link, Change.PUT_BACK: _put_back, Change.FORGET: _forget, Change.UNLINK: _unlink}
 
 
 def judge(found: Found) -> Runs:

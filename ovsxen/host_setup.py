@@ -51,8 +51,8 @@ def compile_package(run: Run) -> Result:
     if not library.is_dir():
         return Result(Outcome.SKIPPED, "%s is not there: this ovsxen came by another way" % library)
     if not bytecode.make(library):
-        return Result(Outcome.DEGRADED, "not every module below %s could be compiled: is the file system full? Starts "
-                      "are slower until `ovsxen host-setup upgrade` succeeds" % library)
+        return Result(Outcome.DEGRADED, "not every module below %s could be compiled, so starts are slower: look "
+                      "whether there is room, then run `ovsxen host-setup upgrade`" % library)
     return Result(Outcome.DONE, "%s compiled for this host's Python" % library)
 
 

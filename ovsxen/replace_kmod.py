@@ -21,7 +21,6 @@ from ovsxen.report import Outcome, Phase
 from ovsxen.restart import STOP_VSWITCHD, Restart, Stages, run_stages
 from ovsxen.sequence import Host, Result, Run, Step, Warn
 
-SYSTEMCTL_WITHIN_S = 20.0
 REPLACEABLE, KEEP, STOP_HA, DATAPATHS = "replaceable", "keep", "stop HA", "datapaths"
 INTERFACES = "interfaces"
 
@@ -184,6 +183,6 @@ def restart_sync(run: Run) -> Result:
     """The service that follows XAPI's records: what it knows of the switch is of before."""
     if not run.paths.systemd_running.is_dir():
         return Result(Outcome.SKIPPED, "systemd does not run this host's services")
-    if systemd.restart_unit(SYNC_UNIT, SYSTEMCTL_WITHIN_S):
+    if systemd.restart_unit(SYNC_UNIT, systemd.WITHIN_S):
         return Result(Outcome.DONE, "%s restarts" % SYNC_UNIT)
     return Result(Outcome.UNCHANGED, "%s does not run" % SYNC_UNIT)

@@ -23,7 +23,6 @@ from ovsxen.report import Outcome
 from ovsxen.sequence import Result, Run, Step, take_turn
 
 PROGRAM = "ovsxen"
-SYSTEMD_WITHIN_S = 30.0
 UNIT_WITHIN_S = 330.0
 """As long as the unit has for its start, and the end of what its last definition had begun."""
 
@@ -52,16 +51,15 @@ def move_database(run: Run) -> Result:
 def hand_to_daemon(run: Run) -> Result:
     """The ovsxen daemon of this version watches a switch that runs. What does not run is not started."""
     if _has_systemd(run):
-        systemd.reload_definitions(run.paths.systemd_running, SYSTEMD_WITHIN_S)
+        systemd.reload_definitions(run.paths.systemd_running, systemd.WITHIN_S)
     if detach.find_holder(run.paths.daemon_pidfile) is not None:
         return reload_watch(run)
-    before = _running(run)
-    if not _has_systemd(run):
-        if not before:
-            return Result(Outcome.SKIPPED, "the switch does not run, and is left so")
-        _run_detached(run, ("daemon", "--detach"))
-        return _adopted(run, before)
-    unit = systemd.look_at(SWITCH_UNIT, SYSTEMD_WITHIN_S)
+    return _start_by_unit(run) if _has_systemd(run) else _start_in_background(run)
+
+
+def _start_by_unit(run: Run) -> Result:
+    """The unit begins anew, by its definition as it is now. Raises AdministratorError where that is not ovsxen's."""
+    before, unit = _running(run), systemd.look_at(SWITCH_UNIT, systemd.WITHIN_S)
     if unit.state != "active":
         return Result(Outcome.SKIPPED, "%s is %s, and is left so" % (SWITCH_UNIT, unit.state or "unknown"))
     if not any(os.path.basename(word) == PROGRAM for word in unit.start_command):
@@ -69,6 +67,14 @@ def hand_to_daemon(run: Run) -> Result:
             "%s is still defined by another package: it runs %s" % (SWITCH_UNIT, " ".join(unit.start_command)),
             "look at `systemctl cat %s` for what is in the way, and run this again" % SWITCH_UNIT)
     systemd.start_anew(SWITCH_UNIT, run.paths.systemd_running, UNIT_WITHIN_S)
+    return _adopted(run, before)
+
+
+def _start_in_background(run: Run) -> Result:
+    before = _running(run)
+    if not before:
+        return Result(Outcome.SKIPPED, "the switch does not run, and is left so")
+    _run_detached(run, ("daemon", "--detach"))
     return _adopted(run, before)
 
 
@@ -87,9 +93,9 @@ def _adopted(run: Run, before: Tuple[Process, ...]) -> Result:
 def end_monitors(run: Run) -> Result:
     """One owner starts a daemon again: where the ovsxen daemon is, Open vSwitch's own monitors are not needed."""
     found = tuple((name, monitors.find_monitor(daemons.find_anywhere(run.paths, name))) for name in BOTH)
-    unit = systemd.look_at(SWITCH_UNIT, SYSTEMD_WITHIN_S) if _has_systemd(run) else None
-    there = tuple((name, monitor) for name, monitor in found if monitor is not None and not (
-        unit is not None and unit.main_pid == monitor.pid))  # with its main process systemd ends the unit
+    main_pid = systemd.look_at(SWITCH_UNIT, systemd.WITHIN_S).main_pid if _has_systemd(run) else 0
+    there = tuple((name, monitor) for name, monitor in found  # with its main process systemd ends the unit
+                  if monitor is not None and monitor.pid != main_pid)
     if not there:
         return Result(Outcome.UNCHANGED, "there is none")
     if detach.find_holder(run.paths.daemon_pidfile) is None:
@@ -102,7 +108,7 @@ def end_monitors(run: Run) -> Result:
 def renew_sync(run: Run) -> Result:
     """A sync that runs, of this package or of another, is followed by one of this version."""
     if _has_systemd(run):
-        restarted = systemd.restart_unit(SYNC_UNIT, SYSTEMD_WITHIN_S)
+        restarted = systemd.restart_unit(SYNC_UNIT, systemd.WITHIN_S)
         return Result(Outcome.DONE, "%s is restarted" % SYNC_UNIT) if restarted else Result(
             Outcome.SKIPPED, "%s does not run, and is left so" % SYNC_UNIT)
     lock = process.find_lock(run.paths.pidfile(XAPI_SYNC))
@@ -187,7 +193,7 @@ def end_watch(run: Run) -> Result:
 
 def _require_no_stop(watching: Process) -> None:
     """systemd ends the switch with the daemon where the unit is another package's by now, or gone."""
-    unit = systemd.look_at(SWITCH_UNIT, SYSTEMD_WITHIN_S)
+    unit = systemd.look_at(SWITCH_UNIT, systemd.WITHIN_S)
     if unit.main_pid == watching.pid and not unit.ends_alone:
         raise AdministratorError("at the end of the ovsxen daemon (pid %d) systemd would stop the switch, as %s says"
                                  % (watching.pid, SWITCH_UNIT), "reboot this host, which ends both")

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 import pytest
 
 from ovsxen import divert, sequence
-from ovsxen.divert import Entry, Found, Lies, Step, plan_divert, plan_restore
+from ovsxen.divert import Change, Entry, Found, Lies, plan_divert, plan_restore
 from ovsxen.errors import AdministratorError, NoAnswer, XapiFailure
 from ovsxen.host.files import Identity
 from ovsxen.host.paths import Paths, paths_under
@@ -53,50 +53,51 @@ def again(entry: Entry) -> Entry:
 @pytest.mark.parametrize("called, kept, steps, forced", [
     (LINKED, NOTHING, (), ()),
     (LINKED, KNOWN_FILE, (), ()),
-    (KNOWN_FILE, NOTHING, (Step.KEEP, Step.LINK), (Step.KEEP, Step.LINK)),
-    (KNOWN_FILE, again(UNKNOWN_FILE), (Step.KEEP, Step.LINK), (Step.KEEP, Step.LINK)),
-    (KNOWN_FILE, KNOWN_FILE, (Step.LINK,), (Step.LINK,)),
-    (KNOWN_FILE, again(KNOWN_FILE), (Step.KEEP, Step.LINK), (Step.KEEP, Step.LINK)),
-    (UNKNOWN_FILE, NOTHING, (), (Step.KEEP, Step.LINK)),
-    (UNKNOWN_FILE, again(KNOWN_FILE), (), (Step.KEEP, Step.LINK)),
-    (UNKNOWN_FILE, again(UNKNOWN_FILE), (Step.KEEP, Step.LINK), (Step.KEEP, Step.LINK)),
-    (ELSEWHERE, NOTHING, (), (Step.KEEP, Step.LINK)),
-    (ELSEWHERE, again(ELSEWHERE), (Step.KEEP, Step.LINK), (Step.KEEP, Step.LINK)),
-    (NOTHING, NOTHING, (Step.LINK,), (Step.LINK,)),
+    (KNOWN_FILE, NOTHING, (Change.KEEP, Change.LINK), (Change.KEEP, Change.LINK)),
+    (KNOWN_FILE, again(UNKNOWN_FILE), (Change.KEEP, Change.LINK), (Change.KEEP, Change.LINK)),
+    (KNOWN_FILE, KNOWN_FILE, (Change.LINK,), (Change.LINK,)),
+    (KNOWN_FILE, again(KNOWN_FILE), (Change.KEEP, Change.LINK), (Change.KEEP, Change.LINK)),
+    (UNKNOWN_FILE, NOTHING, (), (Change.KEEP, Change.LINK)),
+    (UNKNOWN_FILE, again(KNOWN_FILE), (), (Change.KEEP, Change.LINK)),
+    (UNKNOWN_FILE, again(UNKNOWN_FILE), (Change.KEEP, Change.LINK), (Change.KEEP, Change.LINK)),
+    (ELSEWHERE, NOTHING, (), (Change.KEEP, Change.LINK)),
+    (ELSEWHERE, again(ELSEWHERE), (Change.KEEP, Change.LINK), (Change.KEEP, Change.LINK)),
+    (NOTHING, NOTHING, (Change.LINK,), (Change.LINK,)),
 ])
-def test_what_a_diversion_does(called: Entry, kept: Entry, steps: Tuple[Step, ...], forced: Tuple[Step, ...]) -> None:
+def test_what_a_diversion_does(called: Entry, kept: Entry, steps: Tuple[Change, ...],
+                               forced: Tuple[Change, ...]) -> None:
     for has_xapi in (True, False):
         found = Found(called, kept, True, has_xapi)
         assert (plan_divert(found, PATHS, force=False), plan_divert(found, PATHS, force=True)) == (steps, forced)
 
 
 @pytest.mark.parametrize("called, kept, steps", [
-    (LINKED, NOTHING, (Step.UNLINK,)),
-    (LINKED, DIRECTORY, (Step.UNLINK,)),
-    (LINKED, KNOWN_FILE, (Step.PUT_BACK, Step.FORGET)),
-    (LINKED, ELSEWHERE, (Step.PUT_BACK, Step.FORGET)),
+    (LINKED, NOTHING, (Change.UNLINK,)),
+    (LINKED, DIRECTORY, (Change.UNLINK,)),
+    (LINKED, KNOWN_FILE, (Change.PUT_BACK, Change.FORGET)),
+    (LINKED, ELSEWHERE, (Change.PUT_BACK, Change.FORGET)),
     (KNOWN_FILE, NOTHING, ()),
-    (KNOWN_FILE, again(KNOWN_FILE), (Step.FORGET,)),
-    (UNKNOWN_FILE, again(KNOWN_FILE), (Step.FORGET,)),
-    (ELSEWHERE, again(KNOWN_FILE), (Step.FORGET,)),
-    (DIRECTORY, KNOWN_FILE, (Step.FORGET,)),
+    (KNOWN_FILE, again(KNOWN_FILE), (Change.FORGET,)),
+    (UNKNOWN_FILE, again(KNOWN_FILE), (Change.FORGET,)),
+    (ELSEWHERE, again(KNOWN_FILE), (Change.FORGET,)),
+    (DIRECTORY, KNOWN_FILE, (Change.FORGET,)),
     (DIRECTORY, DIRECTORY, ()),
     (NOTHING, NOTHING, ()),
 ])
-def test_what_a_restoration_does(called: Entry, kept: Entry, steps: Tuple[Step, ...]) -> None:
+def test_what_a_restoration_does(called: Entry, kept: Entry, steps: Tuple[Change, ...]) -> None:
     for has_xapi in (True, False):
         for own_runs in (True, False):
             assert plan_restore(Found(called, kept, own_runs, has_xapi)) == steps
 
 
 def test_what_is_kept_of_a_package_that_is_gone_does_not_come_back() -> None:
-    assert plan_restore(Found(NOTHING, KNOWN_FILE, True, False)) == (Step.FORGET,)
-    assert plan_divert(Found(NOTHING, KNOWN_FILE, True, False), PATHS, force=False) == (Step.FORGET, Step.LINK)
+    assert plan_restore(Found(NOTHING, KNOWN_FILE, True, False)) == (Change.FORGET,)
+    assert plan_divert(Found(NOTHING, KNOWN_FILE, True, False), PATHS, force=False) == (Change.FORGET, Change.LINK)
 
 
 def test_what_is_kept_of_a_package_that_is_there_is_never_forgotten_for_an_empty_name() -> None:
-    assert plan_restore(Found(NOTHING, KNOWN_FILE, True, True)) == (Step.PUT_BACK, Step.FORGET)
-    assert plan_divert(Found(NOTHING, KNOWN_FILE, True, True), PATHS, force=False) == (Step.LINK,)
+    assert plan_restore(Found(NOTHING, KNOWN_FILE, True, True)) == (Change.PUT_BACK, Change.FORGET)
+    assert plan_divert(Found(NOTHING, KNOWN_FILE, True, True), PATHS, force=False) == (Change.LINK,)
 
 
 @pytest.mark.parametrize("found, word", [

@@ -57,7 +57,7 @@ def _set_services(paths: Paths, *, enabled: bool) -> str:
     units = tuple(name for name in UNITS if (paths.unit_dir / name).is_file())
     scripts = tuple(name for name in SCRIPTS if (paths.init_scripts / name).is_file())
     if units:
-        systemd.set_enabled(units, paths.root, WITHIN_S, enabled=enabled)
+        systemd.set_enabled(units, paths.root, systemd.WITHIN_S, enabled=enabled)
     else:
         _set_scripts(paths, scripts, enabled=enabled)
     names = " and ".join(units or scripts)
@@ -65,12 +65,15 @@ def _set_services(paths: Paths, *, enabled: bool) -> str:
 
 
 def _set_scripts(paths: Paths, scripts: Tuple[str, ...], *, enabled: bool) -> None:
-    """Deleted first, because chkconfig keeps the levels of an older script."""
     if scripts and not paths.is_machine:
         raise AdministratorError("chkconfig knows no other root than the machine's", "run this in the host itself")
-    for name in scripts:
-        for words in (("--del", name),) + ((("--add", name), (name, "on")) if enabled else ()):
-            argv = ("chkconfig",) + words
-            ended = proc.run(argv, WITHIN_S)
-            if ended.returncode != 0:
-                raise AdministratorError("`%s` failed (%s)" % (" ".join(argv), ended.complaint), "run it by hand")
+    for argv in plan_scripts(scripts, enabled=enabled):
+        ended = proc.run(argv, WITHIN_S)
+        if ended.returncode != 0:
+            raise AdministratorError("`%s` failed (%s)" % (" ".join(argv), ended.complaint), "run it by hand")
+
+
+def plan_scripts(scripts: Tuple[str, ...], *, enabled: bool) -> Tuple[Tuple[str, ...], ...]:
+    """The calls of chkconfig. Each script is deleted first, because chkconfig keeps the levels of an older one."""
+    return tuple(("chkconfig",) + words for name in scripts
+                 for words in (("--del", name),) + ((("--add", name), (name, "on")) if enabled else ()))

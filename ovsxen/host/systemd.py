@@ -25,6 +25,9 @@ SYNC_UNIT = "openvswitch-xapi-sync.service"
 SPARING = "ovsxen-spare-all.conf"
 """A drop-in that is there only while a unit is started anew, and by which nothing ends that runs in it."""
 
+WITHIN_S = 30.0
+"""What systemctl has for an answer, or for what it does by itself."""
+
 READY_WITHIN_S = 10.0
 LONGEST_BEAT_S = 5.0
 STATUS_CHARACTERS = 500

@@ -177,16 +177,19 @@ def forget_moved(paths: Paths) -> None:
 def move_left(paths: Paths, left: Path, give: Callable[[Path], None]) -> str:
     """Bring that to where ovsxen has it; says so. `give` hands a file to the user that the daemons run as.
 
-    No server has it open. May be repeated. Raises OSError; then all is as it was.
+    No server has it open. May be repeated. Raises OSError; then conf.db is as it was.
     """
     target = Path(os.path.realpath(str(paths.conf_db)))
     staged, aside = files.staged_name(target), None
-    with files.open_regular(left) as stream:
-        files.write_file(staged, files.read_start(stream.fileno(), os.fstat(stream.fileno()).st_size), MODE)
-    give(staged)
-    if target.exists() and not filecmp.cmp(str(staged), str(target), shallow=False):
-        aside = generations.keep_aside(target)
-    os.rename(str(staged), str(target))
+    try:
+        with files.open_regular(left) as stream:
+            files.write_file(staged, files.read_start(stream.fileno(), os.fstat(stream.fileno()).st_size), MODE)
+        give(staged)
+        if target.exists() and not filecmp.cmp(str(staged), str(target), shallow=False):
+            aside = generations.keep_aside(target)
+        os.rename(str(staged), str(target))
+    finally:
+        files.remove_if_there(staged)
     files.sync_directory(target.parent)
     _settle(paths)
     return "%s is what ovsdb-server had in %s%s" % (paths.conf_db, left, _kept(aside))

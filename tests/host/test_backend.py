@@ -1,7 +1,7 @@
 """The network backend of a host chosen and given up, by a stand-in of XAPI's script or by the real systemctl."""
 
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import pytest
 
@@ -107,3 +107,11 @@ def test_a_script_that_hangs_is_ended_and_what_to_run_is_told(paths: Paths, monk
     add_script(paths, "sleep 600")
     with pytest.raises(NoAnswer, match="is not bridge: .* was killed: run `.*-backend bridge` by hand"):
         backend.give_up_vswitch(paths)
+
+
+@pytest.mark.parametrize("enabled, calls", [
+    (True, [("--del", "one"), ("--add", "one"), ("one", "on"), ("--del", "two"), ("--add", "two"), ("two", "on")]),
+    (False, [("--del", "one"), ("--del", "two")]),
+])
+def test_scripts_are_enabled_as_the_historic_package_did(enabled: bool, calls: List[Tuple[str, str]]) -> None:
+    assert backend.plan_scripts(("one", "two"), enabled=enabled) == tuple(("chkconfig",) + call for call in calls)

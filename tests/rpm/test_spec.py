@@ -293,6 +293,8 @@ def test_debuginfo_is_left_to_a_platform_that_has_it(workshop: Workshop) -> None
 
 def test_the_spec_builds_this_ovsxen() -> None:
     assert re.findall(r"^%global ovsxen_version (.*)$", SPEC.read_text(), re.M) == [ovsxen.__version__]
+    told = (REPOSITORY / "docs/packages.md").read_text()
+    assert set(re.findall(r"ovsxen-([0-9.]+)(?:/|\.tar)", told)) == {ovsxen.__version__}
 
 
 def pins() -> List[Tuple[str, str]]:
