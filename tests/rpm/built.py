@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 from tests.conftest import REPOSITORY
 from tests.rpm import packages
@@ -11,19 +11,19 @@ RPMS = Path(os.environ.get("RPM_DIR", str(REPOSITORY / "build/rpm"))) / "RPMS"
 
 
 class Built(NamedTuple):
-    """The package files, by what they are for. Without `modules` or `debuginfo` where these were not asked for."""
+    """The package files, by what they are for."""
 
     main: Path
-    modules: Optional[Path]
-    debuginfo: Optional[Path]
+    modules: Path
+    debuginfo: Path
 
 
 def find() -> Built:
-    """The packages, by the names in their headers; there is one of each."""
+    """The packages, by the names in their headers. There has to be one of each: what lacks would be tested nowhere."""
     names = {path: packages.ask(path, "%{NAME}") for path in sorted(RPMS.rglob("*.rpm"))}
     main = [path for path, name in names.items() if name == "openvswitch"]
     modules = [path for path, name in names.items() if name.startswith("openvswitch-modules-")]
     debuginfo = [path for path, name in names.items() if name == "openvswitch-debuginfo"]
-    assert len(main) == 1 and len(modules) <= 1 and len(debuginfo) <= 1, (
+    assert len(main) == len(modules) == len(debuginfo) == 1, (
         "not one RPM of each kind below %s: run `make rpm`" % RPMS)
-    return Built(main[0], *(found[0] if found else None for found in (modules, debuginfo)))
+    return Built(main[0], modules[0], debuginfo[0])

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
@@ -33,8 +33,8 @@ class Rpms(NamedTuple):
     newer: str
     knowing: str
     knowing_newer: str
-    modules: Optional[str]
-    newer_modules: Optional[str]
+    modules: str
+    newer_modules: str
     dom0: str
     kernel: str
     xapi: Tuple[str, ...]
@@ -46,7 +46,7 @@ class Rpms(NamedTuple):
         return self.install_of(self.ours)
 
     def install_of(self, ours: str) -> Step:
-        return ("-U", ours) + ((self.modules,) if self.modules else ())
+        return ("-U", ours, self.modules)
 
     @property
     def upgrade(self) -> Step:
@@ -58,7 +58,7 @@ class Rpms(NamedTuple):
 
     @property
     def erase(self) -> Step:
-        names = [packages.ask(Path(each), "%{NAME}") for each in (self.ours, self.modules) if each]
+        names = [packages.ask(Path(each), "%{NAME}") for each in (self.ours, self.modules)]
         return ("-e",) + tuple(names)
 
 
@@ -124,16 +124,15 @@ def rpms(base: Path) -> Rpms:
     workshop = base / "workshop"
     workshop.mkdir()
     ours, modules, _ = built.find()
-    wanted = [need for each in (ours, modules) if each for need in packages.relations(each, "REQUIRE")]
+    wanted = [need for each in (ours, modules) for need in packages.relations(each, "REQUIRE")]
 
     def build(package: packages.Package) -> str:
         return str(packages.build(package, workshop))
 
     again = [str(packages.build_again(ours, "%d" % (NEXT_RELEASE + number), workshop, change)) for number, change in (
         enumerate((packages.leave, know_stand_ins, know_stand_ins)))]
-    kmod = [str(modules), str(packages.build_again(modules, str(NEXT_RELEASE), workshop))] if (
-        modules) else [None, None]
-    return Rpms(str(ours), again[0], again[1], again[2], kmod[0], kmod[1],
+    newer_modules = str(packages.build_again(modules, str(NEXT_RELEASE), workshop))
+    return Rpms(str(ours), again[0], again[1], again[2], str(modules), newer_modules,
                 build(stand_ins.dom0(sorted({need for need in wanted if not need.startswith(OF_OTHERS)}))),
                 build(stand_ins.kernel(*kernel_for(wanted))),
                 tuple(build(stand_ins.xapi_core(version)) for version in stand_ins.XAPI_VERSIONS),

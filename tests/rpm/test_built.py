@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import LIMIT_S, REPOSITORY, Finished
 from tests.rpm import built
+from tests.rpm.built import Built
 from tests.rpm.packages import unpack
 
 LINT = REPOSITORY / "rpm/rpmlint.toml"
@@ -60,19 +61,9 @@ def output_of(*argv: str) -> str:
     return done.out
 
 
-class Packages(NamedTuple):
-    """The files of what was built, by what they are for."""
-
-    main: Path
-    modules: Path
-    debuginfo: Path
-
-
 @pytest.fixture(scope="module")
-def packages() -> Packages:
-    main, modules, debuginfo = built.find()
-    assert modules and debuginfo, "debuginfo and modules were left out: run `make rpm`"
-    return Packages(main, modules, debuginfo)
+def packages() -> Built:
+    return built.find()
 
 
 class Unpacked(NamedTuple):
@@ -84,10 +75,10 @@ class Unpacked(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def unpacked(packages: Packages) -> Iterator[Unpacked]:
+def unpacked(packages: Built) -> Iterator[Unpacked]:
     base = Path(tempfile.mkdtemp(prefix="ox-rpm-", dir="/tmp"))
     roots = []
-    for name, path in zip(Packages._fields, packages):
+    for name, path in zip(Built._fields, packages):
         root = base / name
         root.mkdir()
         unpack(path, root)
@@ -111,29 +102,29 @@ def lines_of(tag: str, package: Path) -> List[str]:
 
 # What is in them
 
-def test_ovsxens_files_have_their_modes(packages: Packages) -> None:
+def test_ovsxens_files_have_their_modes(packages: Built) -> None:
     there = modes(packages.main)
     assert {name: there.get(name) for name in OWN_FILES} == OWN_FILES
 
 
-def test_open_vswitchs_files_are_there(packages: Packages) -> None:
+def test_open_vswitchs_files_are_there(packages: Built) -> None:
     there = modes(packages.main)
     assert [name for name in FILES_OF_OPEN_VSWITCH if name not in there] == []
 
 
-def test_what_an_administrator_edits_is_kept(packages: Packages) -> None:
+def test_what_an_administrator_edits_is_kept(packages: Built) -> None:
     assert lines_of("configfiles", packages.main) == ["/etc/logrotate.d/openvswitch", "/etc/sysconfig/openvswitch"]
     flags = output_of("rpm", "-qp", "--qf", r"[%{FILENAMES} %{FILEFLAGS:fflags}\n]", str(packages.main)).splitlines()
     assert "/etc/sysconfig/openvswitch cn" in flags and "/etc/logrotate.d/openvswitch cn" in flags
 
 
-def test_nothing_is_compiled_for_one_version_of_python(packages: Packages) -> None:
+def test_nothing_is_compiled_for_one_version_of_python(packages: Built) -> None:
     there = modes(packages.main)
     assert [name for name in there if name.endswith((".pyc", ".pyo")) or "__pycache__" in name] == []
     assert [name for name in there if re.search(r"python\d\.|/python/.*\.so", name)] == []
 
 
-def test_nothing_for_developers_and_nothing_of_openvswitch_ipsec_is_in_it(packages: Packages) -> None:
+def test_nothing_for_developers_and_nothing_of_openvswitch_ipsec_is_in_it(packages: Built) -> None:
     there = modes(packages.main)
     assert [name for name in there if re.search(r"/include/|\.(a|la|pc|h|c)$|ipsec\.service", name)] == []
 
@@ -147,7 +138,7 @@ def test_no_file_names_the_machine_that_built_it(unpacked: Unpacked) -> None:
 
 # What they require and provide
 
-def test_no_interpreters_version_and_no_builders_path_is_required(packages: Packages) -> None:
+def test_no_interpreters_version_and_no_builders_path_is_required(packages: Built) -> None:
     required = [line for path in packages for line in lines_of("requires", path)]
     assert "/usr/bin/python3" in required
     known = re.compile(r"/bin/(ba)?sh$|/usr/bin/(env|python3)$|/lib/modules/")
@@ -155,7 +146,7 @@ def test_no_interpreters_version_and_no_builders_path_is_required(packages: Pack
     assert [line for line in required if "python" in line and line != "/usr/bin/python3"] == []
 
 
-def test_nothing_is_provided_by_accident(packages: Packages) -> None:
+def test_nothing_is_provided_by_accident(packages: Built) -> None:
     provided = {line.split(" ")[0] for line in lines_of("provides", packages.main)}
     assert {name for name in provided if not name.startswith("bundled(")} == {
         "openvswitch", "openvswitch(x86-64)", "config(openvswitch)"}
@@ -167,7 +158,7 @@ def test_nothing_is_provided_by_accident(packages: Packages) -> None:
 
 # The module
 
-def test_the_module_is_for_the_kernel_that_its_package_names(packages: Packages, unpacked: Unpacked) -> None:
+def test_the_module_is_for_the_kernel_that_its_package_names(packages: Built, unpacked: Unpacked) -> None:
     (module,) = unpacked.modules.glob("lib/modules/*/extra/openvswitch/openvswitch.ko")
     uname = module.relative_to(unpacked.modules).parts[2]
     assert packages.modules.name.startswith("openvswitch-modules-%s-" % uname)
@@ -209,19 +200,19 @@ def scriptlets(package: Path) -> Dict[str, str]:
     return found
 
 
-def test_the_scriptlets_are_the_ones_that_are_meant(packages: Packages) -> None:
+def test_the_scriptlets_are_the_ones_that_are_meant(packages: Built) -> None:
     assert set(scriptlets(packages.main)) == {"POSTIN", "PREUN", "POSTUN", "TRIGGERSCRIPTS"}
     assert set(scriptlets(packages.modules)) == {"POSTTRANS", "POSTUN"}
     assert scriptlets(packages.debuginfo) == {}
 
 
-def test_shellcheck_has_nothing_to_say_of_the_scriptlets(packages: Packages) -> None:
+def test_shellcheck_has_nothing_to_say_of_the_scriptlets(packages: Built) -> None:
     for package in packages:
         for tag, text in scriptlets(package).items():
             done = run("shellcheck", "--shell=sh", "-", stdin=text + "\n")
             assert done.code == 0, (tag, done)
 
 
-def test_rpmlint_has_nothing_to_say_of_the_packages(packages: Packages) -> None:
+def test_rpmlint_has_nothing_to_say_of_the_packages(packages: Built) -> None:
     done = run("rpmlint", "-c", str(LINT), *map(str, packages))
     assert done.code == 0 and " 0 errors, 0 warnings" in done.out, done

@@ -6,7 +6,7 @@ but in tests/test_take_over.py; that no daemon of Open vSwitch is started again 
 
 import shutil
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Tuple
 
 import pytest
 
@@ -88,7 +88,6 @@ def host(states: States, rpms: Rpms, package: str) -> Iterator[Host]:
     for each in PROGRAMS:
         root.write(REAL + Path(each).name, "", 0o755)
         shutil.copy(each, str(root.path) + REAL + Path(each).name)
-    assert rpms.modules, "`make rpm` has built no modules"
     for each in (rpms.knowing, rpms.knowing_newer, rpms.modules, package):
         root.write("/root/" + Path(each).name, "")
         shutil.copy(each, str(root.path / "root"))
@@ -103,8 +102,8 @@ def host(states: States, rpms: Rpms, package: str) -> Iterator[Host]:
         yield made
 
 
-def in_host(*paths: Optional[str]) -> Tuple[str, ...]:
-    return tuple("/root/" + Path(path).name for path in paths if path)
+def in_host(*paths: str) -> Tuple[str, ...]:
+    return tuple("/root/" + Path(path).name for path in paths)
 
 
 def test_xcp_ngs_package_is_upgraded_to_ours_and_the_switch_does_not_notice(host: Host, rpms: Rpms) -> None:
