@@ -212,10 +212,10 @@ def _sequence(options: argparse.Namespace, host: Host, note: Warn) -> Iterator[P
 def run_daemon(options: argparse.Namespace) -> int:
     """Boot the switch, then watch and mend it, until it is stopped."""
     from ovsxen import supervise
-    from ovsxen.host import detach, systemd
+    from ovsxen.host import detach, notify
     detach.open_standard_streams()
     host = find_host(options)
-    ended = supervise.supervise(host, systemd.open_notifier(), _daemon_log(), in_background=options.detach)
+    ended = supervise.supervise(host, notify.open_notifier(), _daemon_log(), in_background=options.detach)
     if ended.anew:
         detach.run_anew(host.paths.root)
     return ended.code
@@ -226,7 +226,7 @@ def run_sync(options: argparse.Namespace) -> int:
     # Three libraries below import ssl where there is one. All sockets of a sync are Unix sockets, and this is 4 MiB.
     sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]
     from ovsxen import sync
-    from ovsxen.host import detach, systemd
+    from ovsxen.host import detach, notify
     host = find_host(options)
     if options.stop:
         sync.stop(host)
@@ -236,7 +236,7 @@ def run_sync(options: argparse.Namespace) -> int:
             _print("no ovs-xapi-sync runs", sys.stdout)
         return EXIT_OK
     detach.open_standard_streams()
-    return sync.sync(host, systemd.open_notifier(), _daemon_log(), in_background=options.detach)
+    return sync.sync(host, notify.open_notifier(), _daemon_log(), in_background=options.detach)
 
 
 def _daemon_log() -> "Log":

@@ -6,10 +6,10 @@ Telling never fails and never keeps the switch waiting.
 import os
 from typing import Optional, Tuple
 
-from ovsxen.host import process, systemd
+from ovsxen.host import notify, process
 from ovsxen.host.clock import MACHINE_CLOCK, Clock, wall_clock_text
+from ovsxen.host.notify import Notifier
 from ovsxen.host.paths import Paths
-from ovsxen.host.systemd import Notifier
 from ovsxen.log import Log
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import refused_by_system
@@ -97,5 +97,5 @@ class News:
         """Both daemons answer, and so does this one: the only case in which systemd's watchdog hears of it."""
         now_s = self.clock.monotonic()
         if now_s >= self._watchdog_due_s:
-            self._watchdog_due_s = now_s + (systemd.beat_s(os.environ, os.getpid()) or systemd.LONGEST_BEAT_S)
+            self._watchdog_due_s = now_s + (notify.beat_s(os.environ, os.getpid()) or notify.LONGEST_BEAT_S)
             self.notifier.watchdog()

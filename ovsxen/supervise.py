@@ -14,7 +14,7 @@ from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
 from ovsxen.host.detach import Pidfile
-from ovsxen.host.systemd import Notifier
+from ovsxen.host.notify import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.log import Log, log_to_syslog
 from ovsxen.news import WELL, News

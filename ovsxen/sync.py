@@ -14,8 +14,8 @@ from ovsxen.errors import EXIT_OK, NoAnswer
 from ovsxen.gate import why_disabled
 from ovsxen.host import detach, heap
 from ovsxen.host.clock import MACHINE_CLOCK, wall_clock_text
+from ovsxen.host.notify import Notifier
 from ovsxen.host.settings import read_settings
-from ovsxen.host.systemd import Notifier
 from ovsxen.host.wakeup import Wakeup
 from ovsxen.log import Log, log_to_syslog
 from ovsxen.ovs import daemons

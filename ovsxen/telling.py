@@ -3,9 +3,9 @@
 import os
 from typing import Tuple
 
-from ovsxen.host import systemd
+from ovsxen.host import notify
 from ovsxen.host.clock import MACHINE_CLOCK
-from ovsxen.host.systemd import Notifier
+from ovsxen.host.notify import Notifier
 from ovsxen.log import Log
 from ovsxen.ovs.labels import Relabelling
 from ovsxen.report import printable
@@ -47,7 +47,7 @@ class Telling:
     @staticmethod
     def beat_every_s() -> float:
         """How often the watchdog is to hear that this goes on."""
-        return systemd.beat_s(os.environ, os.getpid()) or LONGEST_SLEEP_S
+        return notify.beat_s(os.environ, os.getpid()) or LONGEST_SLEEP_S
 
     def beat(self) -> bool:
         """Have the watchdog hear that this goes on, where that is due; tells whether it was."""

@@ -73,7 +73,7 @@ AHEAD = {("phases_offline", "phases_online")}
 """Imported for those who come later, while there is time; nothing of it is used."""
 
 DOORS = {"subprocess": {"host/proc.py"}, "ovs": {"ovs/jsonrpc.py", "ovs/replica.py", "ovs/control.py"},
-         "XenAPI": {"xapi/session.py"}, "tenacity": {"xapi/session.py"}, "systemd": {"host/systemd.py"},
+         "XenAPI": {"xapi/session.py"}, "tenacity": {"xapi/session.py"}, "systemd": {"host/notify.py"},
          "syslog": {"host/syslog.py"}}
 
 

@@ -11,8 +11,8 @@ from typing import Dict, List, NamedTuple, Tuple
 
 import pytest
 
-from ovsxen import agreeing, lifecycle, sequence, sync
-from ovsxen.host import process, systemd
+from ovsxen import agreeing, lifecycle, sequence, sync, take_over
+from ovsxen.host import notify, process, systemd
 from ovsxen.host.assignments import parse_assignments
 from ovsxen.host.clock import Deadline
 from ovsxen.host.paths import Paths
@@ -599,12 +599,16 @@ def test_systemd_waits_longer_than_ovsxen_does() -> None:
     assert float(unit["WatchdogSec"]) > Settings().busy_timeout_s + replacing_s
 
 
+def test_a_take_over_waits_longer_for_a_start_of_the_unit_than_systemd_does() -> None:
+    assert float(directives_of_unit()["TimeoutStartSec"]) < take_over.UNIT_WITHIN_S
+
+
 def test_systemd_waits_longer_than_a_sync_does() -> None:
     unit = directives_of_unit(SYNC_UNIT)
     ending_s = agreeing.END_WITHIN_S + agreeing.KILLED_WITHIN_S + sync.END_WITHIN_S
-    assert systemd.READY_WITHIN_S + ending_s <= float(unit["TimeoutStopSec"]) <= 30
+    assert notify.READY_WITHIN_S + ending_s <= float(unit["TimeoutStopSec"]) <= 30
     assert ending_s < sum(daemons.EXIT_PATIENCE_S + daemons.TERM_PATIENCE_S)  # `ovsxen sync --stop` kills it then
-    assert float(unit["WatchdogSec"]) >= 10 * systemd.LONGEST_BEAT_S
+    assert float(unit["WatchdogSec"]) >= 10 * notify.LONGEST_BEAT_S
 
 
 # The settings

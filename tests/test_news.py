@@ -9,8 +9,8 @@ import pytest
 
 from ovsxen.host import process
 from ovsxen.host.clock import Clock
+from ovsxen.host.notify import LONGEST_BEAT_S, Notifier
 from ovsxen.host.paths import Paths
-from ovsxen.host.systemd import LONGEST_BEAT_S, Notifier
 from ovsxen.log import Log
 from ovsxen.news import WELL, News
 from ovsxen.report import Outcome, Phase
