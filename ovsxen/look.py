@@ -232,6 +232,6 @@ def _has_open(server: SeenDaemon, conf_db: Path) -> bool:
     if server.daemon.process is None:
         return True
     try:
-        return str(conf_db) in process.open_files(server.daemon.process.pid)
+        return process.has_open(server.daemon.process.pid, conf_db)
     except OSError:
         return True

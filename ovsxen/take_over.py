@@ -45,7 +45,8 @@ def move_database(run: Run) -> Result:
         moved = confdb_move.move_served(run.paths, server, compaction_within_s(run))
     if moved:
         online.keep_copy(run, generations.keep)
-    return Result(Outcome.DONE if moved else Outcome.UNCHANGED, moved or "it is %s" % run.paths.conf_db)
+    return Result(Outcome.DONE if moved else Outcome.UNCHANGED,
+                  moved or "%s has it in %s already" % (server.label, run.paths.conf_db))
 
 
 def hand_to_daemon(run: Run) -> Result:
@@ -97,7 +98,7 @@ def end_monitors(run: Run) -> Result:
     there = tuple((name, monitor) for name, monitor in found  # with its main process systemd ends the unit
                   if monitor is not None and monitor.pid != main_pid)
     if not there:
-        return Result(Outcome.UNCHANGED, "there is none")
+        return Result(Outcome.UNCHANGED, "Open vSwitch's own monitors do not run")
     if detach.find_holder(run.paths.daemon_pidfile) is None:
         return Result(Outcome.SKIPPED, "they stay: no ovsxen daemon watches the switch")
     ended = tuple("%s's (pid %d)" % (name, monitor.pid) for name, monitor in there
@@ -204,7 +205,7 @@ def end_sync(run: Run) -> Result:
     if daemons.find(run.paths, XAPI_SYNC).state is not State.RUNNING:
         return Result(Outcome.UNCHANGED, "no sync runs")
     daemons.stop(run.paths, XAPI_SYNC)
-    return Result(Outcome.DONE, "ended")
+    return Result(Outcome.DONE, "the sync ended")
 
 
 RELEASE = (Step("watch", end_watch), Step("sync", end_sync))

@@ -17,7 +17,7 @@ from ovsxen import take_over
 from ovsxen.host import process
 from ovsxen.host.process import Process
 from ovsxen.host.settings import read_settings
-from ovsxen.ovs import confdb_move, daemons, monitors
+from ovsxen.ovs import daemons, monitors
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC
 from ovsxen.report import Outcome, Phase
 from ovsxen.sequence import Host, Run, run_steps
@@ -84,7 +84,7 @@ def moved(host: SandboxHost) -> Phase:
 
 def served(host: SandboxHost) -> Optional[Path]:
     """The file that the server has its database in."""
-    return next((path for path in (host.paths.conf_db, host.paths.run_conf_db, confdb_move.moving_name(host.paths))
+    return next((path for path in (host.paths.conf_db, host.paths.run_conf_db, host.paths.moving_conf_db)
                  if process.has_open(host.pid(OVSDB_SERVER), path)), None)
 
 
@@ -97,7 +97,7 @@ def held(host: SandboxHost) -> str:
 def assert_is_moved(host: SandboxHost) -> None:
     assert served(host) == host.paths.conf_db
     assert os.readlink(str(host.paths.run_conf_db)) == str(host.paths.conf_db)
-    assert not confdb_move.moving_name(host.paths).exists()
+    assert not host.paths.moving_conf_db.exists()
     assert "xenbr0" in held(host) and "xenbr1" in held(host)
 
 

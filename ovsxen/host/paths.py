@@ -52,6 +52,11 @@ class Paths(NamedTuple):
         return self.rundir / "conf.db"
 
     @property
+    def moving_conf_db(self) -> Path:
+        """The second name of that file while it is moved."""
+        return self.rundir / "conf.db.moving"
+
+    @property
     def db_sock(self) -> Path:
         return self.rundir / "db.sock"
 

@@ -9,7 +9,7 @@ import os
 import signal
 import struct
 from pathlib import Path
-from typing import FrozenSet, Iterator, NamedTuple, Optional, Tuple
+from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from ovsxen.errors import NotPermitted
 
@@ -56,15 +56,19 @@ def read_process(pid: int) -> Optional[Process]:
     A zombie whose other threads still run is alive: they hold its locks until the last one has ended.
     """
     try:
-        text = Path("/proc/%d/stat" % pid).read_text(errors="replace")
+        name, fields = _read_stat(pid)
     except OSError:
         return None
-    name = text[text.index("(") + 1:text.rindex(")")]
-    fields = text[text.rindex(")") + 2:].split()
     threads = int(fields[17])
     if fields[0] in "Xx" or (fields[0] == "Z" and threads <= 1):
         return None
     return Process(pid, name, fields[0], int(fields[19]))
+
+
+def _read_stat(pid: int) -> Tuple[str, List[str]]:
+    """A process's name, and what follows it in /proc/PID/stat, the state first. Raises OSError."""
+    text = Path("/proc/%d/stat" % pid).read_text(errors="replace")
+    return text[text.index("(") + 1:text.rindex(")")], text[text.rindex(")") + 2:].split()
 
 
 def look_again(target: Process) -> Optional[Process]:
@@ -114,10 +118,9 @@ def has_open(pid: int, path: Path) -> bool:
 def find_parent(target: Process) -> Optional[Process]:
     """The process that has started this one and waits for its end; None where that is gone."""
     try:
-        text = Path("/proc/%d/stat" % target.pid).read_text(errors="replace")
+        parent = int(_read_stat(target.pid)[1][1])
     except OSError:
         return None
-    parent = int(text[text.rindex(")") + 2:].split()[1])
     return read_process(parent) if parent > 1 else None
 
 

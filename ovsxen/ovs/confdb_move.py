@@ -35,11 +35,6 @@ class Undo(NamedTuple):
     led_to: Optional[Path]
 
 
-def moving_name(paths: Paths) -> Path:
-    """The second name of the file while it is moved."""
-    return paths.run_conf_db.parent / (paths.run_conf_db.name + ".moving")
-
-
 # Under a server that runs
 
 
@@ -104,7 +99,7 @@ def _kept(aside: Optional[Path]) -> str:
 
 def _settle(paths: Paths) -> str:
     """The server has it where it belongs. Its name for it must lead there, or a compaction would bring it back."""
-    files.remove_if_there(moving_name(paths))
+    files.remove_if_there(paths.moving_conf_db)
     if files.same_file(paths.run_conf_db, paths.conf_db):
         return ""
     files.make_link(paths.run_conf_db, paths.conf_db)
@@ -127,7 +122,7 @@ def _make_way(conf_db: Path) -> Optional[Path]:
 
 def _name_anew(paths: Paths) -> None:
     """Make the server's name for its file a link, once the file has a second name."""
-    name, moving = paths.run_conf_db, moving_name(paths)
+    name, moving = paths.run_conf_db, paths.moving_conf_db
     if name.exists() and not name.is_symlink():
         files.remove_if_there(moving)
         os.link(str(name), str(moving))
@@ -136,8 +131,8 @@ def _name_anew(paths: Paths) -> None:
 
 def _take_back(paths: Paths, undo: Undo) -> None:
     """Have all as it was, except for a conf.db that is there by now: a silent server may have made it after all."""
-    if moving_name(paths).exists():
-        os.rename(str(moving_name(paths)), str(paths.run_conf_db))
+    if paths.moving_conf_db.exists():
+        os.rename(str(paths.moving_conf_db), str(paths.run_conf_db))
     elif undo.led_to is not None:
         files.make_link(paths.run_conf_db, undo.led_to)
     else:
@@ -163,15 +158,15 @@ def find_left(paths: Paths) -> Optional[Path]:
     """What a server has left in the run directory, of this boot and so newer than conf.db; None where nothing is."""
     if paths.run_conf_db.is_file() and not files.same_file(paths.run_conf_db, paths.conf_db):
         return paths.run_conf_db
-    if moving_name(paths).is_file() and not paths.conf_db.exists():
-        return moving_name(paths)
+    if paths.moving_conf_db.is_file() and not paths.conf_db.exists():
+        return paths.moving_conf_db
     return None
 
 
 def forget_moved(paths: Paths) -> None:
     """The second name of a file that has been moved, and whose server has ended since. Raises OSError."""
     if paths.conf_db.exists():
-        files.remove_if_there(moving_name(paths))
+        files.remove_if_there(paths.moving_conf_db)
 
 
 def move_left(paths: Paths, left: Path, give: Callable[[Path], None]) -> str:
