@@ -10,8 +10,9 @@ SEED ?=
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; print(sys.executable)' 2>/dev/null)
 BIN := $(VENV)/bin
 STALE ?= 12
+INIT ?= systemd
 
-.PHONY: demo test soak lint bench rpm rpm-test venv packages clean
+.PHONY: demo test soak lint bench rpm rpm-test install venv packages clean
 
 demo: venv
 	@demo/run $(BIN)/python $(STALE)
@@ -38,6 +39,12 @@ rpm:
 
 rpm-test: venv rpm
 	$(BIN)/python -m pytest $(or $(TESTS),tests/rpm)
+
+# As a host has it, without Open vSwitch itself: make install DESTDIR=/some/root [INIT=systemd|sysv]
+install:
+	@tools/install-tree "$(DESTDIR)" $(INIT)
+	@bundled=$$(tools/fetch-bundled) && tools/unpack-bundled "$(DESTDIR)/usr/lib/ovsxen" \
+		"$(DESTDIR)/usr/share/licenses/ovsxen" "$$bundled"/*
 
 venv: packages $(VENV)/.ready
 
