@@ -1,0 +1,75 @@
+"""The machines of the tests: a world once a session, a disk of its own for each machine, and a machine that is up
+already where a test needs no more. What a machine said is shown when its test fails.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Callable, Iterator, List
+
+import pytest
+
+from tests.machines import world as worlds
+from tests.machines.vm import Setup, Vm
+from tests.machines.world import World
+
+MAIN_SUITE = "bookworm"
+MakeVm = Callable[..., Vm]
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a machine's file system")
+    made = Path(tempfile.mkdtemp(prefix="oxv-", dir="/tmp"))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(str(made))
+
+
+@pytest.fixture(scope="session")
+def world(base: Path) -> World:
+    work = base / MAIN_SUITE
+    work.mkdir()
+    return worlds.make(MAIN_SUITE, work)
+
+
+@pytest.fixture
+def make_vm(base: Path, world: World) -> Iterator[MakeVm]:
+    """Makes machines, switched off: `make_vm(world=…, setup=…)`. They are gone with the test."""
+    made: List[Vm] = []
+
+    def make(of: World = world, setup: Setup = Setup()) -> Vm:  # noqa: B008
+        made.append(Vm(of, Path(tempfile.mkdtemp(prefix="vm-", dir=str(base))), setup))
+        return made[-1]
+
+    yield make
+    for vm in made:
+        if vm.boots:
+            print(vm.describe())
+        vm.remove()
+
+
+@pytest.fixture(scope="session")
+def saved(base: Path, world: World) -> Iterator[Vm]:
+    """The machine after its first boot, saved."""
+    vm = Vm(world, base / "saved")
+    try:
+        vm.power_on()
+        vm.save()
+        yield vm
+    finally:
+        vm.remove()
+
+
+@pytest.fixture
+def vm(base: Path, saved: Vm) -> Iterator[Vm]:
+    """A machine of the test's own that is up since a moment ago."""
+    made = saved.copy_saved(Path(tempfile.mkdtemp(prefix="vm-", dir=str(base))) / "saved")
+    try:
+        yield made.power_on()
+    finally:
+        print(made.describe())
+        made.remove()
