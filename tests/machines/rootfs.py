@@ -17,23 +17,26 @@ from tests.conftest import REPOSITORY
 CACHE = Path(os.environ.get("MACHINES_CACHE", str(REPOSITORY / "build/cache/machines")))
 HERE = Path(__file__).resolve().parent
 MADE_WITHIN_S = 900
-PACKAGES = tuple("""systemd systemd-sysv udev kmod iproute2 iputils-ping dbus procps openssl python3 openvswitch-switch
-openvswitch-common""".split())
+PACKAGES = (
+    "systemd", "systemd-sysv", "udev", "kmod", "iproute2", "iputils-ping", "dbus", "procps", "openssl", "python3",
+    "openvswitch-switch", "openvswitch-common")
 LEFT_OUT = ("man", "doc", "locale", "info")
 OWN_UNITS = tuple(name + ".service" for name in (
     "openvswitch-switch", "ovsdb-server", "ovs-vswitchd", "ovs-record-hostname"))
 """Debian's, for Open vSwitch: only the bench ever starts them."""
 
-SLOW_UNITS = tuple("""
-apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
-getty@tty1.service modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
-modprobe@fuse.service modprobe@loop.service proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount
-serial-getty@ttyS0.service sys-fs-fuse-connections.mount sys-kernel-config.mount systemd-binfmt.service
-systemd-firstboot.service systemd-pstore.service systemd-random-seed.service systemd-update-utmp-runlevel.service
-systemd-update-utmp.service""".split())
+SLOW_UNITS = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "fstrim.timer", "getty@tty1.service", "modprobe@configfs.service", "modprobe@dm_mod.service",
+    "modprobe@drm.service", "modprobe@efi_pstore.service", "modprobe@fuse.service", "modprobe@loop.service",
+    "proc-sys-fs-binfmt_misc.automount", "proc-sys-fs-binfmt_misc.mount", "serial-getty@ttyS0.service",
+    "sys-fs-fuse-connections.mount", "sys-kernel-config.mount", "systemd-binfmt.service", "systemd-firstboot.service",
+    "systemd-pstore.service", "systemd-random-seed.service", "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service")
 """systemd-random-seed waits for entropy. systemd-logind stays: `systemctl reboot` asks it."""
 
-GENERATORS = tuple("cryptsetup gpt-auto hibernate-resume integritysetup rc-local system-update veritysetup".split())
+GENERATORS = (
+    "cryptsetup", "gpt-auto", "hibernate-resume", "integritysetup", "rc-local", "system-update", "veritysetup")
 JOURNAL = "[Journal]\nStorage=volatile\nRateLimitIntervalSec=0\n"
 
 
@@ -122,8 +125,8 @@ def _tailor(tree: Path) -> None:
     for path, text in _settings().items():
         write(tree / path, text)
     # In Debian's package it is a link into /var; a dom0's is a file.
-    for path in (tree / "etc/openvswitch").iterdir():
-        path.unlink()
+    for left in (tree / "etc/openvswitch").iterdir():
+        left.unlink()
 
 
 def _settings() -> Dict[str, str]:

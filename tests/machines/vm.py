@@ -124,7 +124,7 @@ class Vm:
         return self._emulator is None or self._emulator.poll() is not None
 
     def wait_answering(self, not_in: str = "", within_s: float = BOOT_WITHIN_S) -> None:
-        """Until it answers, in another boot than `not_in`. One that goes on from a saved state is asked for its boot."""
+        """Until it answers, in another boot than `not_in`. One that goes on from a saved state is asked which it is."""
         end = time.monotonic() + within_s
         if self.setup.saved and not self.boot_id:
             self.boot_id = self.tell("cat /proc/sys/kernel/random/boot_id")

@@ -76,9 +76,10 @@ def put_host(layer: Path) -> None:
     certificates.make_host_pem(layer / "etc/xensource/xapi-ssl.pem")
     for path in HOST.iterdir():
         if path.suffix == ".service":
-            write(layer / "etc/systemd/system" / path.name, path.read_text())
+            units = layer / "etc/systemd/system"
+            write(units / path.name, path.read_text())
             wanted_by = path.read_text().partition("WantedBy=")[2].strip()
-            link(layer / ("etc/systemd/system/%s.wants/%s" % (wanted_by, path.name)), "/etc/systemd/system/" + path.name)
+            link(units / (wanted_by + ".wants") / path.name, "/etc/systemd/system/" + path.name)
         else:
             write(layer / STAND_INS / path.name, path.read_text(), 0o755)
     link(layer / "usr/bin/xe", "/%s/xe" % STAND_INS)
