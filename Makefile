@@ -1,5 +1,5 @@
-# The tasks of a developer. `make demo` shows the main job, `make test` passes the tests, `make rpm` builds the packages;
-# all set everything up.
+# The tasks of a developer. `make demo` shows the main job, `make test` passes the tests, `make rpm` builds the packages,
+# `make vm-test` boots machines; all set everything up.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STALE ?= 12
 INIT ?= systemd
 
-.PHONY: demo test soak lint bench rpm rpm-test install venv packages clean
+.PHONY: demo test soak lint bench rpm rpm-test vm-test vm-bench install venv packages clean
 
 demo: venv
 	@demo/run $(BIN)/python $(STALE)
@@ -39,6 +39,16 @@ rpm:
 
 rpm-test: venv rpm
 	$(BIN)/python -m pytest $(or $(TESTS),tests/rpm)
+
+# Hosts that boot, in virtual machines and in containers; with QUICK=1 a selection, in ten minutes.
+vm-test: venv rpm
+	@tools/install-packages machines
+	$(BIN)/python -m pytest $(if $(QUICK),-m selection) $(or $(TESTS),tests/machines)
+
+# How long a boot waits for its switch: docs/performance.md
+vm-bench: venv
+	@tools/install-packages machines
+	$(BIN)/python -m bench.machine_boots $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # As a host has it, without Open vSwitch itself: make install DESTDIR=/some/root [INIT=systemd|sysv]
 install:
