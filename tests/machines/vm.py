@@ -1,7 +1,6 @@
-"""A virtual machine with its power switch in the test's hand: QEMU, by TCG, with a disk of its own over a world's.
+"""A virtual machine with its power switch in the test's hand, and a disk of its own over a world's.
 
-KVM is never used, be it there or not: what this machine is may be a virtual machine itself. There is no network device.
-`boot_id` tells one boot from the next. What the console said is kept boot by boot, and shown where something fails.
+There is no network device. `boot_id` tells one boot from the next. What the console said is kept boot by boot, and shown where something fails.
 """
 
 import base64
@@ -14,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from tests.emulator import emulator_argv
 from tests.machines.loader import DISK
 from tests.machines.world import World
 
@@ -102,7 +102,7 @@ class Vm:
             if (self.work / name).exists():
                 (self.work / name).unlink()
         with (self.work / "emulator").open("wb") as complaints:
-            self._emulator = subprocess.Popen(emulator_argv(self), stdin=subprocess.DEVNULL, stdout=complaints,
+            self._emulator = subprocess.Popen(machine_argv(self), stdin=subprocess.DEVNULL, stdout=complaints,
                                               stderr=complaints)
         self._line = self._connect("agent")
 
@@ -253,21 +253,15 @@ def make_overlay(image: Path, overlay: Path) -> None:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(image), "-F", "raw", str(overlay)], check=True)
 
 
-def emulator_argv(vm: Vm) -> List[str]:
-    """-svm: or the kernel would load a module for it. -cx16: kernels from 6.12 on fall over an emulated cmpxchg16b.
-
-    setpriv: it dies with whoever started it, however that ends.
-    """
+def machine_argv(vm: Vm) -> List[str]:
     world, setup, work = vm.world, vm.setup, vm.work
-    argv = ["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64",
-            "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "qemu64,-svm,-cx16", "-smp", "1",
-            "-m", str(setup.memory_mib), "-nodefaults", "-no-user-config", "-display", "none",
-            "-serial", "file:%s" % (work / ("console.%d" % vm.boots)),
-            "-chardev", "socket,id=agent,path=%s,server=on,wait=off" % (work / "agent"), "-serial", "chardev:agent",
-            "-qmp", "unix:%s,server=on,wait=off" % (work / "monitor"),
-            "-kernel", str(setup.kernel or world.rootfs.kernel), "-initrd", str(setup.loader or world.loader),
-            "-append", (COMMAND_LINE + " " + setup.append).strip()] + disk_argv(vm.disk)
-    return argv + (["-loadvm", SAVED] if setup.saved else [])
+    argv = emulator_argv(setup.memory_mib) + [
+        "-serial", "file:%s" % (work / ("console.%d" % vm.boots)),
+        "-chardev", "socket,id=agent,path=%s,server=on,wait=off" % (work / "agent"), "-serial", "chardev:agent",
+        "-qmp", "unix:%s,server=on,wait=off" % (work / "monitor"),
+        "-kernel", str(setup.kernel or world.rootfs.kernel), "-initrd", str(setup.loader or world.loader),
+        "-append", (COMMAND_LINE + " " + setup.append).strip()]
+    return argv + disk_argv(vm.disk) + (["-loadvm", SAVED] if setup.saved else [])
 
 
 def disk_argv(disk: Path) -> List[str]:

@@ -2,7 +2,7 @@
 
 Its file system is a directory of this machine that becomes its memory (an initramfs), so that nothing is mounted, and
 nothing that it does is left behind. It has no network device. What it says comes out at two serial ports: the kernel's
-console, and the answers. KVM is never used, be it there or not: what this machine is may be a virtual machine itself.
+console, and the answers.
 """
 
 import re
@@ -11,6 +11,8 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Dict, Iterable, List, NamedTuple
+
+from tests.emulator import emulator_argv
 
 LIMIT_S = 180
 STEP_LIMIT_S = 60
@@ -141,7 +143,7 @@ def boot(kernel: Path, root: Path, steps: Iterable[Step], work: Path, limit_s: f
     write_image(root, work / "initramfs")
     for name in (CONSOLE, ANSWERS):
         (work / name).write_bytes(b"")
-    end = run_emulator(emulator_argv(kernel, work), limit_s)
+    end = run_emulator(machine_argv(kernel, work), limit_s)
     console, said = ((work / name).read_text(errors="replace") for name in (CONSOLE, ANSWERS))
     return Ended(console, said, end)
 
@@ -159,17 +161,11 @@ def write_image(root: Path, image: Path) -> None:
                        input="\0".join(names).encode(), stdout=archive, check=True, timeout=LIMIT_S)
 
 
-def emulator_argv(kernel: Path, work: Path) -> List[str]:
-    """-svm: or the kernel would load a module for it. -cx16: kernels from 6.12 on fall over an emulated cmpxchg16b.
-
-    setpriv: it dies with whoever started it, however that ends.
-    """
-    return ["setpriv", "--pdeathsig", "KILL", "--", "qemu-system-x86_64",
-            "-machine", "q35", "-accel", "tcg", "-cpu", "qemu64,-svm,-cx16", "-smp", "1", "-m", str(MEMORY_MIB),
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-serial", "file:%s" % (work / CONSOLE), "-serial", "file:%s" % (work / ANSWERS),
-            "-kernel", str(kernel), "-initrd", str(work / "initramfs"),
-            "-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]
+def machine_argv(kernel: Path, work: Path) -> List[str]:
+    return emulator_argv(MEMORY_MIB) + [
+        "-no-reboot", "-serial", "file:%s" % (work / CONSOLE), "-serial", "file:%s" % (work / ANSWERS),
+        "-kernel", str(kernel), "-initrd", str(work / "initramfs"),
+        "-append", "console=ttyS0 loglevel=5 panic=-1 mitigations=off"]
 
 
 def run_emulator(argv: List[str], limit_s: float) -> str:
