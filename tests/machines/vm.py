@@ -1,6 +1,7 @@
 """A virtual machine with its power switch in the test's hand, and a disk of its own over a world's.
 
-There is no network device. `boot_id` tells one boot from the next. What the console said is kept boot by boot, and shown where something fails.
+There is no network device. `boot_id` tells one boot from the next. What the console said is kept boot by boot, and is
+shown where something fails.
 """
 
 import base64
