@@ -24,7 +24,10 @@ BAD = (Outcome.FAILED, Outcome.DEGRADED)
 
 
 class Phase(NamedTuple):
-    """One phase: its outcome, why, how long it took, the names that it is about, and the exit code that it asks for."""
+    """One phase: its outcome, why, how long it took, the names that it is about, and the exit code that it asks for.
+
+    `began_s`: when, on the kernel's monotonic clock, which systemd's own times are of, too; 0 where nobody looked.
+    """
 
     name: str
     outcome: Outcome
@@ -32,6 +35,7 @@ class Phase(NamedTuple):
     ms: float = 0.0
     names: Tuple[str, ...] = ()
     exit_code: int = 0
+    began_s: float = 0.0
 
     def as_text(self) -> str:
         """A line for people, and one for each name."""
@@ -40,7 +44,7 @@ class Phase(NamedTuple):
 
     def as_json(self) -> Dict[str, Any]:
         return {"name": self.name, "outcome": self.outcome.value, "reason": self.reason, "ms": round(self.ms, 1),
-                "names": list(self.names)}
+                "began_s": round(self.began_s, 4), "names": list(self.names)}
 
 
 class Report(NamedTuple):
@@ -85,7 +89,8 @@ def read_report(path: Path, boot_id: str) -> Optional[Report]:
         if text["schema"] != SCHEMA or text["boot_id"] != boot_id:
             return None
         phases = tuple(Phase(str(phase["name"]), Outcome(phase["outcome"]), str(phase["reason"]), float(phase["ms"]),
-                             tuple(map(str, phase["names"]))) for phase in text["phases"])
+                             tuple(map(str, phase["names"])), began_s=float(phase.get("began_s", 0.0)))
+                       for phase in text["phases"])
         return Report(boot_id, bool(text["finished"]), phases, tuple(map(str, text["purged"])),
                       tuple(map(str, text["warnings"])))
     except (OSError,) + files.NONSENSE:

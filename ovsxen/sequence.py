@@ -145,7 +145,7 @@ def run_steps(run: Run, steps: Iterable[Step]) -> Iterator[Phase]:
     """Run what can be run, time it, and turn an error into a failed phase."""
     failed: List[str] = []
     for step in steps:
-        elapsed_ms = clock.stopwatch()
+        began_s, elapsed_ms = clock.MACHINE_CLOCK.monotonic(), clock.stopwatch()
         blocked = next((name for name in step.needs if name in failed), "")
         if blocked:
             phase = Phase(step.name, Outcome.SKIPPED, "because %s failed" % blocked)
@@ -153,7 +153,7 @@ def run_steps(run: Run, steps: Iterable[Step]) -> Iterator[Phase]:
             phase = _run_step(run, step)._replace(ms=elapsed_ms())
         if phase.outcome is Outcome.FAILED or blocked:
             failed.append(step.name)
-        yield phase
+        yield phase._replace(began_s=began_s)
 
 
 def _run_step(run: Run, step: Step) -> Phase:
