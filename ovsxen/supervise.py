@@ -33,7 +33,7 @@ from ovsxen.plan_watch import (
     is_resting,
     may_start_at_s,
 )
-from ovsxen.report import Outcome
+from ovsxen.report import Outcome, read_report
 from ovsxen.sequence import Host, explain, refused_by_system
 from ovsxen.watch_report import BUSY, WATCHING, Attempts
 
@@ -67,6 +67,7 @@ class Supervisor:
         self.wakeup = wakeup
         self.memory = _remembered(news)
         self.failure = ""
+        self.before = read_report(host.paths.boot_report, news.boot_id)
 
     def wait_for_back_off(self) -> None:
         """Wait as long as a predecessor would have: the limit on starts holds for all instances of a boot together."""
@@ -168,8 +169,10 @@ class Supervisor:
 
     def watch(self) -> bool:
         """Look, decide, act, wait; until a signal says otherwise. False where another one is the daemon by now."""
+        from ovsxen.boot_record import BootRecord  # a boot does without
+
         limits = _limits(self.host)
-        with Observer(self.host) as observer:
+        with Observer(self.host) as observer, BootRecord(self.news, self.before) as record:
             due_s = MACHINE_CLOCK.monotonic()
             while not self.wakeup.came():
                 if not self._is_the_daemon():
@@ -184,6 +187,7 @@ class Supervisor:
                     self.memory = decision.memory
                 if decision.act is not Act.WAIT:
                     observer.forget()
+                record.tend()
                 wait_s = observer.tick_s
                 due_s = MACHINE_CLOCK.monotonic() + wait_s
                 self.wakeup.wait(observer.descriptors(), wait_s)
@@ -194,6 +198,13 @@ class Supervisor:
             return self.pidfile.keep()
         except OSError:
             return True  # its file cannot be made again: nobody else's can
+
+    def keep_failure(self) -> None:
+        """Keep for `ovsxen boot-chart` what this start was like, for nobody will watch and do it."""
+        from ovsxen.boot_record import BootRecord
+
+        with BootRecord(self.news, self.before) as record:
+            record.tend()
 
     def attempts(self) -> Attempts:
         return attempts_in(self.memory)
@@ -293,6 +304,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
     if not is_watched:
         news.ended(supervisor.attempts())
         news.notifier.status(news.failure)
+        supervisor.keep_failure()
         supervisor.pidfile.remove()
         return Ended(code)
     if in_background:

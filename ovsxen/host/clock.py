@@ -66,6 +66,11 @@ def wall_clock_s() -> float:
     return time.time()
 
 
+def date_of_boot(clock: Clock = MACHINE_CLOCK) -> str:
+    """When this boot began, UTC, for people to read: as far as the wall clock is right."""
+    return utc_text(int((wall_clock_s() - clock.monotonic()) * 1000))
+
+
 def utc_text(milliseconds: int) -> str:
     """A time stamp of OVSDB's log (`_date`, milliseconds since 1970) as UTC, for people to read."""
     try:

@@ -157,6 +157,11 @@ class Paths(NamedTuple):
         return self.root / "var/lib/ovsxen/openvswitch-config-update"
 
     @property
+    def boot_history(self) -> Path:
+        """What the last boots were like; `ovsxen boot-chart` reads it."""
+        return self.root / "var/lib/ovsxen/boots.json"
+
+    @property
     def setup_turn(self) -> Path:
         """Whoever makes the host ready for a package, or gives it back, holds the lock on this file."""
         return self.root / "run/ovsxen-host-setup.lock"

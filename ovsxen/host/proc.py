@@ -113,6 +113,11 @@ class Child:
         if self._popen.poll() is None:
             self._kill_group()
 
+    def end(self) -> None:
+        """End it, and what it has started, and lose what it said."""
+        self.kill()
+        self._give_up()
+
     def _give_up(self) -> None:
         """One that hangs in the kernel, or whose output a stranger holds, is not waited for."""
         try:
