@@ -14,7 +14,7 @@ from ovsxen.errors import EXIT_FAILED, EXIT_OK, OvsxenError, UsageError
 from ovsxen.host.paths import paths_under
 from ovsxen.host.settings import read_settings
 from ovsxen.report import Outcome, Phase, printable
-from ovsxen.sequence import Host, Warn, explain
+from ovsxen.sequence import Host, Warn, explain, refused_by_system
 
 if TYPE_CHECKING:
     from ovsxen.answer import Answer
@@ -32,7 +32,7 @@ OLD_SPELLINGS = {"--save-flows=yes": "--save-flows"}
 """What the old init script took."""
 
 OPTIONS = ("argument", "json", "dry_run", "detach", "flush", "stop", "undo", "save_flows", "ha", "stale_bridges",
-           "force", "command")
+           "force", "output", "command")
 NAMES = {"argument": "argument", "command": "command after --"}
 
 
@@ -116,6 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--ha", choices=("restart",),
                         help="stop the HA daemon around force-reload-kmod, and start it again")
     parser.add_argument("--force", action="store_true", help="divert a plugin of XAPI's whatever it is")
+    parser.add_argument("-o", "--output", metavar="FILE",
+                        help="draw the boot-chart as SVG into FILE; - is the standard output")
     parser.add_argument("--stale-bridges", type=int, metavar="N", help="bridges of a sandbox's last boot (default: 3)")
     return parser
 
@@ -362,6 +364,37 @@ def run_plugin(options: argparse.Namespace) -> int:
     return exit_code
 
 
+def show_boot_chart(options: argparse.Namespace) -> int:
+    """Draw the last boots: for a terminal, or as SVG."""
+    from ovsxen.boot_chart import make_chart
+    from ovsxen.boot_look import look_at_boots
+    seen = look_at_boots(find_host(options))
+    chart = make_chart(seen.boots)
+    if options.output is None:
+        import shutil
+
+        from ovsxen.boot_chart_text import draw_text
+        _print(draw_text(chart, shutil.get_terminal_size().columns), sys.stdout)
+    else:
+        from ovsxen.boot_chart_svg import draw_svg
+        _write_output(draw_svg(chart), options.output)
+    for note in seen.notes:
+        warn("note: %s" % printable(note))
+    return EXIT_OK
+
+
+def _write_output(text: str, name: str) -> None:
+    """Into what has that name, be it a pipe or a device. Raises OvsxenError."""
+    if name == "-":
+        _print(text.rstrip("\n"), sys.stdout)
+        return
+    try:
+        with open(name, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise refused_by_system("the chart cannot be written", error) from error
+
+
 def show_version(options: argparse.Namespace) -> int:
     """Print versions; those that run come from the daemons themselves."""
     from ovsxen.versions import read_versions
@@ -400,6 +433,8 @@ VERBS: Dict[str, Verb] = {
     "emergency-reset": Verb("clear what a controller set up, as ovs-vsctl emer-reset does; --undo brings it back",
                             ("json", "undo"), run_emergency_reset),
     "status": Verb("one verdict over the whole host", ("json",), show_status),
+    "boot-chart": Verb("this boot and the last ones on a time line; -o FILE.svg draws it", ("output",),
+                       show_boot_chart),
     "version": Verb("versions of ovsxen and of Open vSwitch, installed and running", (), show_version),
     "load-kmod": Verb("load the kernel module, or say why it cannot be", ("json",), run_sequence),
     "force-reload-kmod": Verb("replace the kernel module by the installed one; addresses, routes and flows are kept",
