@@ -103,7 +103,7 @@ def make_chart(boots: Tuple[Boot, ...]) -> Chart:
 
 
 def _summary(boot: Boot) -> Tuple[str, ...]:
-    name, longest_s = max(((name, _total_s(phases)) for name, phases in _by_name(boot).items()), key=lambda one: one[1])
+    name, longest_s = _longest(boot)
     longest = "longest: %s, %s" % (name, text_of(longest_s))
     if boot.is_up:
         said = "The switch was up %s after its start began%s; %s." % (text_of(boot.took_s), _count(boot.tried), longest)
@@ -116,9 +116,18 @@ def _summary(boot: Boot) -> Tuple[str, ...]:
     return said, "; ".join(more)[:1].upper() + "; ".join(more)[1:] + "."
 
 
+def _longest(boot: Boot) -> Tuple[str, float]:
+    """Where the time went, in all starts together: a phase, or what nobody knows of."""
+    spent = [(name, _total_s(phases)) for name, phases in _by_name(boot).items()]
+    return max(spent + [(Kind.SILENT.value, _silence_s(boot))], key=lambda one: one[1])
+
+
 def _complaints(boot: Boot) -> Tuple[str, ...]:
-    said = ("%s %s: %s" % (phase.name, phase.outcome.value, phase.reason)
-            for start in boot.starts for phase in start.phases if phase.outcome in BAD)
+    said = ["%s %s: %s" % (phase.name, phase.outcome.value, phase.reason)
+            for start in boot.starts for phase in start.phases if phase.outcome in BAD]
+    if _silence_s(boot):
+        said.append("A start was killed or interrupted: what came of it in %s, to the next one, is not known. Look at "
+                    "the log, such as `journalctl -u openvswitch`" % text_of(_silence_s(boot)))
     return tuple(dict.fromkeys(said))[:COMPLAINTS]
 
 
@@ -183,12 +192,12 @@ def _switch_panel(boot: Boot) -> Panel:
     """A row for each phase, with a bar for each start; times count from the first start's begin."""
     zero_s = boot.starts[0].began_s
     found = _by_name(boot)
-    longest_s = max(_total_s(phases) for phases in found.values())
-    rows = [_phase_row(name, phases, zero_s, longest_s, len(boot.starts)) for name, phases in found.items()]
+    longest, _ = _longest(boot)
+    rows = [_phase_row(name, phases, zero_s, len(boot.starts)) for name, phases in found.items()]
     silent = _silent_bars(boot, zero_s)
     if silent:
-        rows.append(Row(Kind.SILENT.value, silent,
-                        ("", text_of(sum(bar.to_s - bar.from_s for bar in silent)), "")))
+        rows.append(Row(Kind.SILENT.value, silent, (clock_of(silent[0].from_s), text_of(_silence_s(boot)), "")))
+    rows = [row._replace(stands_out=row.label == longest) for row in rows]
     to_s = max([boot.took_s] + [bar.to_s for row in rows for bar in row.bars])
     starts = "" if len(boot.starts) == 1 else ", start by start"
     return Panel("The switch%s, in seconds since its start began" % starts, ("began at", "took", "came to"), 0.0,
@@ -199,15 +208,14 @@ def _total_s(phases: List[Tuple[int, Phase]]) -> float:
     return sum(phase.ms for _, phase in phases) / 1000.0
 
 
-def _phase_row(name: str, phases: List[Tuple[int, Phase]], zero_s: float, longest_s: float, starts: int) -> Row:
+def _phase_row(name: str, phases: List[Tuple[int, Phase]], zero_s: float, starts: int) -> Row:
     bars = tuple(Bar(max(0.0, phase.began_s - zero_s), max(0.0, end_of(phase) - zero_s), KINDS[phase.outcome],
                      "%s%s: %s after %s: %s" % (name, ", start %d" % (number + 1) if starts > 1 else "",
                                                 phase.outcome.value, text_of(phase.ms / 1000), phase.reason))
                  for number, phase in phases)
     is_untouched = all(phase.outcome is Outcome.SKIPPED and not phase.ms for _, phase in phases)
     return Row(name, bars, ("" if is_untouched else clock_of(bars[0].from_s),
-                            "" if is_untouched else text_of(_total_s(phases)), phases[-1][1].outcome.value),
-               stands_out=_total_s(phases) == longest_s)
+                            "" if is_untouched else text_of(_total_s(phases)), phases[-1][1].outcome.value))
 
 
 def _silent_bars(boot: Boot, zero_s: float) -> Tuple[Bar, ...]:
@@ -216,6 +224,10 @@ def _silent_bars(boot: Boot, zero_s: float) -> Tuple[Bar, ...]:
     return tuple(Bar(start.ended_s - zero_s, following.began_s - zero_s, Kind.SILENT,
                      "a start was killed or interrupted in this time")
                  for start, following in pairs if not start.finished and following.began_s > start.ended_s)
+
+
+def _silence_s(boot: Boot) -> float:
+    return sum(bar.to_s - bar.from_s for bar in _silent_bars(boot, 0.0))
 
 
 def _boots_panel(boots: Tuple[Boot, ...]) -> Panel:

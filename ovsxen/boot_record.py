@@ -20,7 +20,7 @@ from ovsxen.ovs.daemons import VSWITCHD
 from ovsxen.report import Report, read_report
 from ovsxen.sequence import explain
 
-EVERY_S = 15.0
+EVERY_S = 10.0
 """Longer than systemd has for an answer, so that none is waited for."""
 
 FINISHED_WITHIN_S = 900.0

@@ -15,7 +15,7 @@ from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 UNITS = ("network.target", SWITCH_UNIT, "xcp-networkd.service", "xapi.service", SYNC_UNIT)
 USERSPACE, FINISH = "UserspaceTimestampMonotonic", "FinishTimestampMonotonic"
 STARTED, ACTIVE = "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"
-WITHIN_S = 10.0
+WITHIN_S = 8.0
 
 
 class UnitTimes(NamedTuple):
