@@ -184,7 +184,7 @@ def _unit_row(unit: UnitTimes, to_s: float) -> Row:
     if is_active:
         bars.append(Bar(until_s, to_s, Kind.ACTIVE, "%s: active from %s on" % (unit.name, clock_of(until_s))))
     label = unit.name[:-len(SERVICE)] if unit.name.endswith(SERVICE) else unit.name
-    return Row(label, tuple(bars), (clock_of(unit.began_s), took if until_s > unit.began_s else ""),
+    return Row(label, tuple(bars), (clock_of(unit.began_s), "" if unit.active_s == unit.began_s else took),
                stands_out=unit.name == SWITCH_UNIT)
 
 

@@ -21,7 +21,7 @@ TICK_WIDTH = 9
 def draw_text(chart: Chart, width: int) -> str:
     """All of it, in lines of at most `width` characters, within reason."""
     width = min(MOST_WIDTH, max(LEAST_WIDTH, width))
-    lines = [chart.title] + [part for line in chart.summary + chart.complaints for part in wrap(shown(line), width)]
+    lines = [cut(shown(chart.title), width)] + [part for line in chart.summary + chart.complaints for part in wrap(shown(line), width)]
     for panel in chart.panels:
         lines += [""] + _draw_panel(panel, width)
     return "\n".join(lines + [""] + wrap("  ".join("%s %s" % (SIGNS[kind], kind.value) for kind in chart.kinds), width))
@@ -39,8 +39,8 @@ def wrap(text: str, width: int) -> List[str]:
 
 
 def _draw_panel(panel: Panel, width: int) -> List[str]:
-    room = width - LABEL_WIDTH - CELL_WIDTH * len(panel.columns) - 2
-    head = " " * (LABEL_WIDTH + 2 + room) + "".join(column.rjust(CELL_WIDTH) for column in panel.columns)
+    room = width - LABEL_WIDTH - CELL_WIDTH * len(panel.columns) - 3
+    head = " " * (LABEL_WIDTH + 3 + room) + "".join(column.rjust(CELL_WIDTH) for column in panel.columns)
     lines = [cut(panel.heading, width), head, " " * (LABEL_WIDTH + 1) + _draw_axis(panel, room)]
     for row in panel.rows:
         lines.append(_draw_row(panel, row, room))

@@ -16,7 +16,8 @@ BOOTS = 10
 STARTS = 4
 PHASES = 24
 UNITS = 16
-TEXT_CHARACTERS = 200
+NAME_CHARACTERS = 40
+TEXT_CHARACTERS = 160
 """With all of these the file is smaller than what files.read_small takes."""
 
 LATEST_S = 1e9
@@ -103,7 +104,7 @@ def start_in(report: Optional[Report]) -> Optional[Start]:
     phases = tuple(phase for phase in report.phases if phase.began_s > 0.0) if report else ()
     if report is None or not phases:
         return None
-    return Start(tuple(Phase(_text(phase.name), phase.outcome, _text(phase.reason), phase.ms, began_s=phase.began_s)
+    return Start(tuple(Phase(_name(phase.name), phase.outcome, _reason(phase.reason), phase.ms, began_s=phase.began_s)
                        for phase in phases[:PHASES]), report.finished)
 
 
@@ -136,7 +137,11 @@ def read_history(path: Path) -> History:
         return History(problem="%s is damaged, or not of ovsxen" % path)
 
 
-def _text(value: object) -> str:
+def _name(value: object) -> str:
+    return printable(str(value))[:NAME_CHARACTERS]
+
+
+def _reason(value: object) -> str:
     return printable(str(value))[:TEXT_CHARACTERS]
 
 
@@ -163,12 +168,12 @@ def _boot_in(text: Any) -> Boot:
     starts = tuple(_start_in(start) for start in text["starts"][:STARTS])
     if not starts:
         raise ValueError(text)
-    return Boot(_text(text["boot_id"]), _text(text["date"]), _text(text["ovsxen"]), _text(text["openvswitch"]),
+    return Boot(_name(text["boot_id"]), _name(text["date"]), _name(text["ovsxen"]), _name(text["openvswitch"]),
                 int(_moment(text["purged"])), int(_moment(text["tried"])), starts, _system_in(text["system"]))
 
 
 def _start_in(text: Any) -> Start:
-    phases = tuple(Phase(_text(phase["name"]), Outcome(phase["outcome"]), _text(phase["reason"]),
+    phases = tuple(Phase(_name(phase["name"]), Outcome(phase["outcome"]), _reason(phase["reason"]),
                          _moment(phase["ms"]), began_s=_moment(phase["began_s"])) for phase in text["phases"][:PHASES])
     if not phases:
         raise ValueError(text)
@@ -178,6 +183,6 @@ def _start_in(text: Any) -> Start:
 def _system_in(text: Any) -> Optional[BootTimes]:
     if text is None:
         return None
-    units = tuple(UnitTimes(_text(unit["name"]), _moment(unit["began_s"]), _moment(unit["active_s"]))
+    units = tuple(UnitTimes(_name(unit["name"]), _moment(unit["began_s"]), _moment(unit["active_s"]))
                   for unit in text["units"][:UNITS])
     return BootTimes(_moment(text["userspace_s"]), _moment(text["finished_s"]), units)
