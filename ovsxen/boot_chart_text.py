@@ -15,7 +15,7 @@ LEAST_WIDTH = 72
 MOST_WIDTH = 160
 LABEL_WIDTH = 22
 CELL_WIDTH = 11
-TICK_WIDTH = 9
+TICK_WIDTH = 7
 
 
 def draw_text(chart: Chart, width: int) -> str:

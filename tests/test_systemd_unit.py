@@ -1,9 +1,12 @@
 """The units under a real systemd, in a container."""
 
-from typing import Iterator, List
+import re
+from typing import Iterator, List, Optional
 
 import pytest
 
+from ovsxen.boots import read_history
+from ovsxen.host.boot_times import BootTimes
 from ovsxen.host.proc import OF_THE_SERVICE
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from ovsxen.ovs.daemons import XAPI_SYNC
@@ -61,6 +64,25 @@ def test_the_units_process_is_the_daemon_and_says_how_the_switch_is(started: Con
     assert started.tell("cat", "/proc/%s/cmdline" % main).split("\0")[-2:] == ["daemon", ""]
     assert started.property("StatusText")
     assert started.run("ovsxen", "status").code == 0
+
+
+def test_a_boot_chart_has_systemds_times_at_once_and_the_daemon_keeps_them(started: Container) -> None:
+    chart = started.tell("ovsxen", "boot-chart")
+    assert re.search(r"^\*openvswitch .*\|.*s.*\|", chart, re.MULTILINE) and "systemd, whole boot" in chart
+
+    def kept() -> Optional[BootTimes]:
+        boots = read_history(started.root / "var/lib/ovsxen/boots.json").boots
+        return boots[-1].system if boots else None
+
+    started.wait_until(lambda: kept() is not None)
+    system, unit = kept(), {name: int(started.property(name + "TimestampMonotonic")) / 1e6
+                            for name in ("InactiveExit", "ActiveEnter")}
+    assert system is not None and 0.0 < system.userspace_s < system.finished_s
+    times = {one.name: one for one in system.units}[UNIT]
+    assert times.began_s == pytest.approx(unit["InactiveExit"], abs=0.001)
+    assert times.active_s == pytest.approx(unit["ActiveEnter"], abs=0.001)
+    first = read_history(started.root / "var/lib/ovsxen/boots.json").boots[-1].starts[0]
+    assert system.userspace_s < first.began_s
 
 
 def test_only_the_daemon_itself_can_speak_to_systemd(started: Container) -> None:
