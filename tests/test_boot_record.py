@@ -121,11 +121,15 @@ def test_a_daemon_that_is_killed_in_its_boot_leaves_a_start_without_an_end(host:
     assert "killed or interrupted" in host.ovsxen("boot-chart").out
 
 
-def test_a_start_by_hand_is_drawn_though_no_daemon_keeps_it(host: SandboxHost) -> None:
-    host.start()
+def test_a_start_by_hand_is_drawn_at_once_and_kept_by_the_daemon_that_follows(host: SandboxHost) -> None:
+    started = host.start()
     chart = host.ovsxen("boot-chart")
     assert chart.code == 0 and "The switch was up" in chart.out
     assert not host.paths.boot_history.exists()
+    watch(host)
+    assert eventually(lambda: is_kept(host))
+    (start,) = history(host).boots[-1].starts
+    assert [phase.began_s for phase in start.phases] == [phase["began_s"] for phase in started.json["phases"]]
 
 
 def test_in_bridge_mode_nothing_is_kept_and_nothing_drawn(host: SandboxHost) -> None:
