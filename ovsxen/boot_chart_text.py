@@ -21,7 +21,9 @@ TICK_WIDTH = 7
 def draw_text(chart: Chart, width: int) -> str:
     """All of it, in lines of at most `width` characters, within reason."""
     width = min(MOST_WIDTH, max(LEAST_WIDTH, width))
-    lines = [cut(shown(chart.title), width)] + [part for line in chart.summary + chart.complaints for part in wrap(shown(line), width)]
+    lines = [cut(shown(chart.title), width)]
+    for line in chart.summary + chart.complaints:
+        lines += wrap(shown(line), width)
     for panel in chart.panels:
         lines += [""] + _draw_panel(panel, width)
     return "\n".join(lines + [""] + wrap("  ".join("%s %s" % (SIGNS[kind], kind.value) for kind in chart.kinds), width))

@@ -102,7 +102,7 @@ def test_no_two_labels_meet_and_none_leaves_the_picture(boots: Tuple[Boot, ...])
     found = sorted(boxes(svg), key=lambda box: box.top)
     assert len(found) > 10
     for number, box in enumerate(found):
-        assert 0 <= box.left and box.right <= WIDTH and box.bottom <= float(svg.attrib["height"]), box
+        assert box.left >= 0 and box.right <= WIDTH and box.bottom <= float(svg.attrib["height"]), box
         for other in found[number + 1:]:
             if other.top >= box.bottom:
                 break
@@ -117,12 +117,12 @@ def test_it_is_well_formed_and_has_nothing_but_shapes_and_text(boots: Tuple[Boot
     assert {element.tag for element in svg.iter()} <= {
         SVG + name for name in ("svg", "title", "style", "rect", "line", "polygon", "text")}
     assert not [name for element in svg.iter() for name in element.attrib if name.startswith("on") or "href" in name]
-    shapes = [element for element in svg.iter(SVG + "rect")]
+    shapes = list(svg.iter(SVG + "rect"))
     assert (shapes[0].attrib["class"], shapes[0].attrib["width"]) == ("ground", svg.attrib["width"])
     for shape in shapes:
         x, y = float(shape.attrib.get("x", 0)), float(shape.attrib.get("y", 0))
-        assert 0 <= x and x + float(shape.attrib["width"]) <= WIDTH
-        assert 0 <= y and y + float(shape.attrib["height"]) <= float(svg.attrib["height"])
+        assert x >= 0 and x + float(shape.attrib["width"]) <= WIDTH
+        assert y >= 0 and y + float(shape.attrib["height"]) <= float(svg.attrib["height"])
 
 
 @ANY

@@ -110,7 +110,8 @@ def test_what_the_daemon_mends_in_the_background_after_a_failed_boot_is_kept(hos
     assert len(history(host).boots[-1].starts) == history(host).boots[-1].tried > 1
 
 
-def test_a_daemon_that_is_killed_in_its_boot_leaves_a_start_without_an_end(host: SandboxHost, stand_in: StandIn) -> None:
+def test_a_daemon_that_is_killed_in_its_boot_leaves_a_start_without_an_end(
+        host: SandboxHost, stand_in: StandIn) -> None:
     stand_in("ovs-vswitchd", "kill -9 $PPID; exec $real \"$@\"")
     assert host.ovsxen("daemon").code == -9
     del host.env["PATH"]
@@ -179,8 +180,8 @@ def full(host: SandboxHost) -> Iterator[SandboxHost]:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_full_disk_is_a_warning_and_the_boot_goes_well(full: SandboxHost, tmp_path: Path) -> None:
     said = (tmp_path / "said").open("w+")
-    daemon = subprocess.Popen([sys.executable, "-m", "ovsxen", "daemon"], env=full.environment(), stdin=subprocess.DEVNULL,
-                              stdout=said, stderr=said)
+    daemon = subprocess.Popen([sys.executable, "-m", "ovsxen", "daemon"], env=full.environment(),
+                              stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
         assert eventually(lambda: "No space left" in (tmp_path / "said").read_text())
         assert full.ovsxen("status").code == 0
