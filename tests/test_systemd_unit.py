@@ -85,6 +85,22 @@ def test_a_boot_chart_has_systemds_times_at_once_and_the_daemon_keeps_them(start
     assert system.userspace_s < first.began_s
 
 
+def test_a_systemd_that_does_not_say_its_times_keeps_no_daemon_waiting(unit: Container) -> None:
+    unit.write("run/held/systemctl", "#!/bin/sh\necho $$ >>/run/held/asked-systemd\nexec sleep 1000\n", 0o755)
+    unit.change_unit("Environment=PATH=/run/held:%s" % WORLD["PATH"], "WatchdogSec=2")
+    unit.tell("rm", "-f", "/var/lib/ovsxen/boots.json")  # by which all is known already
+    unit.systemctl("start")
+    asked = unit.root / "run/held/asked-systemd"
+    unit.wait_until(lambda: asked.exists() and len(asked.read_text().split()) == 4)  # two questions, two times
+    assert unit.property("NRestarts") == "0"
+    hanging = [pid for pid in asked.read_text().split() if unit.run("kill", "-0", pid).code == 0]
+    assert len(hanging) <= 2  # those of the first time have been ended
+    unit.systemctl("stop")
+    assert unit.run("pidof", "sleep").out == ""
+    (boot,) = read_history(unit.root / "var/lib/ovsxen/boots.json").boots
+    assert boot.is_up
+
+
 def test_only_the_daemon_itself_can_speak_to_systemd(started: Container) -> None:
     for pid in [pid for pids in started.switch_pids() for pid in pids]:
         inherited = {word.partition("=")[0] for word in started.tell("cat", "/proc/%s/environ" % pid).split("\0")}

@@ -52,17 +52,20 @@ class Question:
 
     def answer(self) -> BootTimes:
         """The answer; waited for while there is time. Raises NoAnswer, AdministratorError."""
-        said = []
-        for child in self._children:
-            ended = child.read_all(self._deadline.at_most_s(WITHIN_S))
-            if ended.returncode != 0:
-                raise AdministratorError("systemd does not say when it did what (%s)" % ended.complaint,
-                                         "look at `systemctl status`")
-            said.append(ended.stdout)
-        return parse_times(*said)
+        try:
+            return parse_times(*(self._read(child) for child in self._children))
+        finally:
+            self.drop()
+
+    def _read(self, child: Child) -> str:
+        ended = child.read_all(self._deadline.at_most_s(WITHIN_S))
+        if ended.returncode != 0:
+            raise AdministratorError("systemd does not say when it did what (%s)" % ended.complaint,
+                                     "look at `systemctl status`")
+        return ended.stdout
 
     def drop(self) -> None:
-        """Have no answer, and leave nothing behind. It may be repeated, and come after the answer."""
+        """Leave nothing of it behind. It may be repeated."""
         for child in self._children:
             child.end()
 

@@ -114,9 +114,10 @@ class Child:
             self._kill_group()
 
     def end(self) -> None:
-        """End it, and what it has started, and lose what it said."""
+        """End it, and what it has started, and lose what it said. One that has been read to its end is left alone."""
         self.kill()
-        self._give_up()
+        if self._popen.stdout is not None and not self._popen.stdout.closed:
+            self._give_up()
 
     def _give_up(self) -> None:
         """One that hangs in the kernel, or whose output a stranger holds, is not waited for."""
