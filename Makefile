@@ -26,8 +26,9 @@ soak: venv
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/vermin -t=3.6- --no-tips --violations ovsxen tests bench
-	$(BIN)/python -m compileall -q ovsxen tests bench
+	$(BIN)/vermin -t=3.6- --no-tips --violations ovsxen tests bench tools
+	$(BIN)/python -m compileall -q ovsxen tests bench tools
+	$(BIN)/python -m tools.lint_units initscripts/*.service
 
 bench: venv
 	$(BIN)/python -m bench $(if $(QUICK),--quick)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Tuple
 
 import pytest
 
@@ -22,6 +22,7 @@ from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD, XAPI_SYNC, State
 from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
 from tests.conftest import LIMIT_S, REPOSITORY, Finished, SandboxHost
+from tools.lint_units import find_refusals, parse_unit
 
 INITSCRIPTS = REPOSITORY / "initscripts"
 SCRIPT = INITSCRIPTS / "openvswitch"
@@ -411,100 +412,6 @@ def test_a_signal_meanwhile_leaves_nothing_half_done(host: SandboxHost, verb: st
 # The units
 
 
-class Directive(NamedTuple):
-    """A line of a unit."""
-
-    section: str
-    name: str
-    value: str
-
-
-KNOWN_TO_219 = {
-    "Unit": """Description Documentation Requires Requisite Wants BindsTo PartOf Conflicts Before After OnFailure
-        OnFailureJobMode PropagatesReloadTo ReloadPropagatedFrom JoinsNamespaceOf RequiresMountsFor StopWhenUnneeded
-        RefuseManualStart RefuseManualStop AllowIsolate DefaultDependencies IgnoreOnIsolate JobTimeoutSec
-        JobTimeoutAction ConditionPathExists ConditionPathExistsGlob ConditionPathIsDirectory
-        ConditionPathIsMountPoint ConditionFileNotEmpty ConditionFileIsExecutable ConditionDirectoryNotEmpty
-        ConditionKernelCommandLine ConditionVirtualization ConditionFirstBoot AssertPathExists""",
-    "Service": """Type RemainAfterExit GuessMainPID PIDFile BusName ExecStart ExecStartPre ExecStartPost ExecReload
-        ExecStop ExecStopPost RestartSec TimeoutStartSec TimeoutStopSec TimeoutSec WatchdogSec Restart
-        SuccessExitStatus RestartPreventExitStatus RestartForceExitStatus PermissionsStartOnly NonBlocking
-        NotifyAccess Sockets StartLimitInterval StartLimitBurst StartLimitAction FailureAction
-        FileDescriptorStoreMax
-        WorkingDirectory RootDirectory User Group SupplementaryGroups Nice OOMScoreAdjust IOSchedulingClass
-        IOSchedulingPriority CPUSchedulingPolicy CPUSchedulingPriority CPUAffinity UMask Environment EnvironmentFile
-        StandardInput StandardOutput StandardError SyslogIdentifier SyslogFacility SyslogLevel SyslogLevelPrefix
-        LimitCPU LimitFSIZE LimitDATA LimitSTACK LimitCORE LimitRSS LimitNOFILE LimitAS LimitNPROC LimitMEMLOCK
-        LimitLOCKS LimitSIGPENDING LimitMSGQUEUE LimitNICE LimitRTPRIO LimitRTTIME CapabilityBoundingSet SecureBits
-        NoNewPrivileges SystemCallFilter SystemCallErrorNumber SystemCallArchitectures RestrictAddressFamilies
-        ReadWriteDirectories ReadOnlyDirectories InaccessibleDirectories PrivateTmp PrivateDevices PrivateNetwork
-        ProtectSystem ProtectHome MountFlags RuntimeDirectory RuntimeDirectoryMode IgnoreSIGPIPE
-        KillMode KillSignal SendSIGHUP SendSIGKILL
-        Slice CPUAccounting CPUShares MemoryAccounting MemoryLimit DeviceAllow DevicePolicy BlockIOAccounting
-        BlockIOWeight Delegate""",
-    "Install": "Alias WantedBy RequiredBy Also DefaultInstance",
-}
-"""Directives per section, from the man pages of systemd 219: systemd.unit, .service, .exec, .kill, .resource-control.
-
-A subset: obsolete ones are left out, and so are those that Red Hat's later builds of 219 took from newer versions
-(PassEnvironment, AmbientCapabilities, TasksAccounting, TasksMax), which not every dom0 has.
-"""
-
-BOOLEAN = "yes|no|true|false|on|off|1|0"
-SPAN = r"[0-9]+(us|ms|s|sec|min|m|h)?( ?[0-9]+(us|ms|s|sec|min|m|h))*"
-COMMAND = r"[-@]{0,2}/.*"
-VALUES_OF_219 = {
-    "Type": "simple|forking|oneshot|dbus|notify|idle",
-    "KillMode": "control-group|process|mixed|none",
-    "Restart": "no|always|on-success|on-failure|on-abnormal|on-abort|on-watchdog",
-    "NotifyAccess": "none|main|all",
-    "ProtectSystem": BOOLEAN + "|full",
-    "ProtectHome": BOOLEAN + "|read-only",
-    "RemainAfterExit": BOOLEAN, "DefaultDependencies": BOOLEAN, "PrivateTmp": BOOLEAN, "NoNewPrivileges": BOOLEAN,
-    "TimeoutStartSec": SPAN, "TimeoutStopSec": SPAN, "TimeoutSec": SPAN, "RestartSec": SPAN, "WatchdogSec": SPAN,
-    "StartLimitInterval": SPAN,
-    "OOMScoreAdjust": r"-?[0-9]{1,4}",
-    "StandardOutput": r"(inherit|null|tty|(journal|syslog|kmsg)(\+console)?|socket)",
-    "StandardError": r"(inherit|null|tty|(journal|syslog|kmsg)(\+console)?|socket)",
-    "ExecStart": COMMAND, "ExecStartPre": COMMAND, "ExecStartPost": COMMAND, "ExecReload": COMMAND, "ExecStop": COMMAND,
-    "ExecStopPost": COMMAND,
-}
-"""Values that 219 takes, as regular expressions, where newer versions take more. A program needs its full path (until
-239) and has only the prefixes - and @. For the limits see LIMIT."""
-
-LIMIT = "[0-9]+|infinity"
-"""No suffix (228) and no soft:hard pair (229)."""
-
-
-def parse_unit(text: str) -> Tuple[Directive, ...]:
-    section, found = "", []
-    for line in text.splitlines():
-        if line.startswith("["):
-            section = line.strip("[]")
-        elif line.strip() and not line.startswith(("#", ";")):
-            name, _, value = line.partition("=")
-            found.append(Directive(section, name.strip(), value.strip()))
-    return tuple(found)
-
-
-def refusals_of_219(text: str) -> List[str]:
-    """Directives and values of a unit that systemd 219 would ignore or refuse."""
-    refused = []
-    directives = parse_unit(text)
-    for section, name, value in directives:
-        allowed = LIMIT if name.startswith("Limit") else VALUES_OF_219.get(name, ".*")
-        if name not in KNOWN_TO_219.get(section, "").split():
-            refused.append("%s= is not known in [%s]" % (name, section))
-        elif not re.fullmatch(allowed, value):
-            refused.append("%s=%s is not a value" % (name, value))
-        elif " #" in value or value.endswith("\\"):
-            refused.append("%s=%s: no comment and no continuation on a line" % (name, value))
-    if ("Service", "Type", "oneshot") in directives and any(
-            name == "Restart" and value != "no" for _, name, value in directives):
-        refused.append("a oneshot cannot be restarted (until 244)")
-    return refused
-
-
 def directives_of_unit(path: Path = UNIT) -> Dict[str, str]:
     return {directive.name: directive.value for directive in parse_unit(path.read_text())}
 
@@ -535,7 +442,7 @@ def test_systemd_would_have_said_so(tmp_path: Path, unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=named)
 def test_systemd_219_knows_every_line_of_the_units(unit: Path) -> None:
-    assert refusals_of_219(unit.read_text()) == []
+    assert find_refusals(parse_unit(unit.read_text())) == []
 
 
 @pytest.mark.parametrize("section, line", [
@@ -549,12 +456,23 @@ def test_systemd_219_knows_every_line_of_the_units(unit: Path) -> None:
     ("Unit", "Description=Text # no comment")])
 def test_a_line_that_systemd_219_does_not_take_is_refused(section: str, line: str) -> None:
     text = UNIT.read_text().replace("[%s]\n" % section, "[%s]\n%s\n" % (section, line))
-    assert len(refusals_of_219(text)) == 1
+    assert [str(refusal.directive) for refusal in find_refusals(parse_unit(text))] == ["[%s] %s" % (section, line)]
 
 
 def test_a_oneshot_that_systemd_219_would_have_to_restart_is_refused() -> None:
-    assert refusals_of_219("[Service]\nType=oneshot\nRestart=on-failure\n") == [
-        "a oneshot cannot be restarted (until 244)"]
+    refused = find_refusals(parse_unit("[Service]\nType=oneshot\nRestart=on-failure\n"))
+    assert [refusal.directive.line for refusal in refused] == [3]
+
+
+def test_every_line_of_a_unit_is_said_and_a_wrong_one_with_its_place(tmp_path: Path) -> None:
+    unit = tmp_path / "odd.service"
+    unit.write_text("# a comment\n[Service]\nType=notify\nTasksMax=7\nRestart=on-failure\n")
+    done = run((sys.executable, "-m", "tools.lint_units", str(unit)), dict(os.environ, PYTHONPATH=str(REPOSITORY)))
+    said = done.out.splitlines()
+    assert [said[0], said[2]] == ["odd.service: [Service] %s: known to 219" % line for line in (
+        "Type=notify", "Restart=on-failure")]
+    assert said[1].startswith("%s:4: [Service] TasksMax=7: " % unit)
+    assert (done.code, len(said)) == (1, 3)
 
 
 def test_the_unit_is_ahead_of_everything_that_needs_the_network() -> None:
@@ -582,7 +500,7 @@ def test_the_unit_kills_nothing_but_the_command_that_it_runs() -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=named)
 def test_a_unit_runs_verbs_that_ovsxen_has(host: SandboxHost, unit: Path) -> None:
-    commands = [value.split() for _, name, value in parse_unit(unit.read_text()) if name.startswith("Exec")]
+    commands = [value.split() for _, _, name, value in parse_unit(unit.read_text()) if name.startswith("Exec")]
     assert [command[0] for command in commands] == ["/usr/bin/ovsxen"] * 2
     for command in commands:
         assert host.ovsxen(*(command[1:] + ["--help"])).code == 0
