@@ -12,7 +12,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -38,9 +38,12 @@ class Container:
         self.unit = unit
         self.root = Path("/proc/%d/root" % leader)
 
+    def inside(self, *argv: str) -> Tuple[str, ...]:
+        """What runs a program in it."""
+        return ("nsenter", "--target=%d" % self.leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--root") + argv
+
     def run(self, *argv: str) -> Finished:
-        enter = ("nsenter", "--target=%d" % self.leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--root")
-        return Finished(subprocess.run(enter + argv, env=WORLD, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        return Finished(subprocess.run(self.inside(*argv), env=WORLD, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S))
 
     def tell(self, *argv: str) -> str:
@@ -83,6 +86,14 @@ class Container:
     def wait_until(self, holds: Callable[[], bool]) -> None:
         assert Deadline(LIMIT_S).wait_until(holds, every_s=0.05), self.journal()
 
+    def wait_booted(self) -> str:
+        """Until its systemd has no job left: "running" or "degraded", or "" past the limit."""
+        def look() -> Optional[str]:
+            state = self.run("systemctl", "is-system-running").out.strip()
+            return state if state in ("running", "degraded") else None
+
+        return Deadline(LIMIT_S).wait_for(look, every_s=0.05) or ""
+
     def wait_for_another(self, pid: str) -> None:
         """Wait until systemd has started another daemon than `pid`, and has heard that it is ready."""
         self.wait_until(lambda: self.property("MainPID") not in (pid, "0") and self.property("ActiveState") == "active")
@@ -109,7 +120,12 @@ def make_layer(layer: Path) -> None:
     """What is put over this machine's /usr: the command, and a kernel that has Open vSwitch built in."""
     command = '#!/bin/sh\nPYTHONPATH=%s exec %s -m ovsxen "$@"\n' % (REPOSITORY, sys.executable)
     write(layer / "bin/ovsxen", command, 0o755)
-    write(layer / "lib/modules" / platform.release() / "modules.builtin", "kernel/net/openvswitch/openvswitch.ko\n")
+    build_module_in(layer)
+
+
+def build_module_in(usr: Path) -> None:
+    """Have the kernel's own list in a /usr say that this machine's kernel has Open vSwitch."""
+    write(usr / "lib/modules" / platform.release() / "modules.builtin", "kernel/net/openvswitch/openvswitch.ko\n")
 
 
 def make_cgroups(name: str) -> Tuple[Path, ...]:
@@ -130,15 +146,24 @@ def remove_cgroups(groups: Tuple[Path, ...]) -> None:
             os.rmdir(directory)
 
 
+def nspawn_argv(root: Path, name: str, *options: str) -> List[str]:
+    """What `options` leave open is as in any container of ours; what its systemd is to know of comes after "--"."""
+    return ["systemd-nspawn", "--quiet", "--directory=%s" % root, "--machine=%s" % name, "--boot", "--register=no",
+            "--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off", "--link-journal=no"
+            ] + list(options)
+
+
 def container_argv(root: Path, usr: str) -> List[str]:
     """`usr`: the option that lays something over this machine's /usr. /etc/alternatives, because Debian's ovs-vswitchd
     is a link to there.
     """
     needed = {"/etc/alternatives", str(REPOSITORY), sys.prefix, sys.base_prefix}
     binds = ["--bind-ro=%s" % path for path in sorted(needed) if not (path + "/").startswith("/usr/")]
-    return ["systemd-nspawn", "--quiet", "--directory=%s" % root, "--machine=oxc-%d" % os.getpid(), "--boot",
-            "--register=no", "--keep-unit", "--private-network", "--resolv-conf=off", "--timezone=off",
-            "--link-journal=no", "--console=pipe", usr] + binds + ["--", "systemd.unit=basic.target"]
+    return nspawn_argv(root, own_name(), "--console=pipe", usr, *(binds + ["--", "systemd.unit=basic.target"]))
+
+
+def own_name() -> str:
+    return "oxc-%d" % os.getpid()
 
 
 def find_leader(nspawn: int) -> int:
@@ -148,6 +173,14 @@ def find_leader(nspawn: int) -> int:
         return next((int(pid) for pid in children if Path("/proc/%s/comm" % pid).read_text() == "systemd\n"), 0)
     except OSError:
         return 0
+
+
+def wait_for_leader(nspawn: "subprocess.Popen[bytes]", said: Path) -> Container:
+    """The container, as soon as its systemd runs."""
+    Deadline(LIMIT_S).wait_until(lambda: find_leader(nspawn.pid) != 0 or nspawn.poll() is not None)
+    leader = find_leader(nspawn.pid)
+    assert leader, said.read_text(errors="replace")
+    return Container(leader)
 
 
 def start_container(argv: List[str], said: Path, groups: Tuple[Path, ...]) -> "subprocess.Popen[bytes]":
@@ -171,22 +204,27 @@ def end_container(nspawn: "subprocess.Popen[bytes]") -> None:
     try:
         nspawn.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
+        kill_container(nspawn)
+
+
+def kill_container(nspawn: "subprocess.Popen[bytes]") -> None:
+    """With its systemd all that is in it is killed, at once."""
+    leader = find_leader(nspawn.pid)
+    if leader:
         os.kill(leader, signal.SIGKILL)
-        nspawn.wait()
+    else:
+        nspawn.kill()
+    nspawn.wait()
 
 
 @contextmanager
 def running(argv: List[str], said: Path) -> Iterator[Container]:
     """A container that is up until the end of the block; what it says on its console goes to `said`."""
-    groups = make_cgroups("oxc-%d" % os.getpid())
+    groups = make_cgroups(own_name())
     nspawn = start_container(argv, said, groups)
     try:
-        deadline = Deadline(LIMIT_S)
-        deadline.wait_until(lambda: find_leader(nspawn.pid) != 0 or nspawn.poll() is not None)
-        made = Container(find_leader(nspawn.pid))
-        assert made.leader and deadline.wait_until(
-            lambda: made.run("systemctl", "is-system-running").out in ("running\n", "degraded\n"),
-            every_s=0.05), said.read_text()
+        made = wait_for_leader(nspawn, said)
+        assert made.wait_booted(), said.read_text()
         yield made
     finally:
         end_container(nspawn)
