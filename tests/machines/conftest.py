@@ -10,12 +10,16 @@ from typing import Callable, Iterator, List
 
 import pytest
 
+from tests.machines import nspawn
 from tests.machines import world as worlds
+from tests.machines.nspawn import Nspawn
 from tests.machines.vm import Setup, Vm
 from tests.machines.world import World
 
 MAIN_SUITE = "bookworm"
+CONTAINER_SUITES = ("bookworm", "trixie")
 MakeVm = Callable[..., Vm]
+MakeNspawn = Callable[..., Nspawn]
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +77,33 @@ def vm(base: Path, saved: Vm) -> Iterator[Vm]:
     finally:
         print(made.describe())
         made.remove()
+
+
+@pytest.fixture(scope="session", params=CONTAINER_SUITES)
+def container_world(request: pytest.FixtureRequest, base: Path) -> World:
+    """A world for containers, of each suite."""
+    work = base / ("container-%s" % request.param)
+    work.mkdir()
+    return nspawn.fit(worlds.make(request.param, work))
+
+
+@pytest.fixture
+def make_nspawn(base: Path, container_world: World) -> Iterator[MakeNspawn]:
+    """Makes containers, switched off: `make_nspawn(of=…)`. They are gone with the test."""
+    made: List[Nspawn] = []
+
+    def make(of: World = container_world) -> Nspawn:
+        made.append(Nspawn(of, base / ("nspawn-%d" % len(made))))
+        return made[-1]
+
+    yield make
+    for container in made:
+        if container.boots:
+            print(container.describe())
+        container.remove()
+
+
+@pytest.fixture
+def host(make_nspawn: MakeNspawn) -> Nspawn:
+    """A host that is up."""
+    return make_nspawn().power_on()
