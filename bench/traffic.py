@@ -113,8 +113,14 @@ def probing(namespace: str, pairs: Tuple[Pair, ...], patience_s: float = PATIENC
     """A prober in that namespace, which is gone afterwards. Raises NoTraffic where a pair is silent from the start, for
     `patience_s`.
     """
-    argv = ("ip", "netns", "exec", namespace, sys.executable, "-I", "-S", str(Path(__file__).resolve()),
-            str(patience_s)) + sum(pairs, ())
+    with probing_by(("ip", "netns", "exec", namespace), pairs, patience_s) as prober:
+        yield prober
+
+
+@contextmanager
+def probing_by(enter: Tuple[str, ...], pairs: Tuple[Pair, ...], patience_s: float = PATIENCE_S) -> Iterator[Prober]:
+    """The same where the words of `enter` run a program."""
+    argv = enter + (sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(patience_s)) + sum(pairs, ())
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           universal_newlines=True, start_new_session=True) as child:
         try:

@@ -1,16 +1,18 @@
 """A world in a container, with its power switch in the test's hand: systemd-nspawn, and a real systemd within a second.
 
-It is used as a virtual machine is (vm.py), which it is not: the kernel is this machine's and has no datapath for it, so
-bridges are in userspace, on real devices; and what the page cache has outlives a power cut. `boot_id` tells boots apart.
+It is used as a virtual machine is (vm.py), which it is not: the kernel is this machine's and has no datapath for it,
+so bridges are in userspace, on real devices; and what the page cache has outlives a power cut. `boot_id` tells one boot
+from the next.
 """
 
+import copy
 import json
 import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Any, List, Optional, Tuple
 
 from ovsxen.host.systemd import SWITCH_UNIT
 from tests import container
@@ -32,18 +34,23 @@ def fit(world: World) -> World:
     """What a world needs in a container: a kernel that has Open vSwitch, and bridges in userspace."""
     layer = world.work / "container"
     container.build_module_in(layer / "usr")
-    bridges = {name: dict(wanted, **({} if "vlan" in wanted else {"datapath_type": "netdev"}))
-               for name, wanted in NETWORKS["bridges"].items()}
-    rootfs.write(layer / "var/lib/xcp/networkd.db", json.dumps({"bridges": bridges}))
+    networks: Any = copy.deepcopy(NETWORKS)
+    for wanted in networks["bridges"].values():
+        if "vlan" not in wanted:
+            wanted["datapath_type"] = "netdev"
+    rootfs.write(layer / "var/lib/xcp/networkd.db", json.dumps(networks))
     return world.with_layer(layer)
 
 
 class Nspawn:
-    """A container, switched off at first. `work` is a directory for what it changes and what it says."""
+    """A container, switched off at first. `work` is a directory for what it changes and what it says; `append` is
+    more for its systemd, as a kernel's command line has it.
+    """
 
-    def __init__(self, world: World, work: Path) -> None:
+    def __init__(self, world: World, work: Path, append: str = "") -> None:
         self.world = world
         self.work = work
+        self.append = append
         self.boot_id = ""
         self.boots = 0
         self.changes = work / "changes"
@@ -156,4 +163,5 @@ def switch_on_argv(nspawn: Nspawn, name: str) -> List[str]:
     own = ",upperdir=%s,workdir=%s" % (nspawn.changes, work / "scratch")
     return ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation=private", "sh", "-ec",
             SWITCH_ON % mount_command(nspawn.world.layers, root, own), "sh"] + container.nspawn_argv(
-        root, name, "--console=read-only", "--bind=/dev/net/tun", "--capability=CAP_IPC_LOCK", "--", *WORDS)
+        root, name, "--console=read-only", "--bind=/dev/net/tun", "--capability=CAP_IPC_LOCK", "--",
+        *(WORDS + tuple(nspawn.append.split())))

@@ -1,6 +1,8 @@
 """Whole hosts in containers, of each suite: switched on, booted again, switched off; who waits for whom."""
 
 import json
+import re
+from typing import Dict, List
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from tests.machines.conftest import MakeNspawn
@@ -8,14 +10,92 @@ from tests.machines.nspawn import Nspawn
 
 BRIDGES = ["xapi0", "xenbr0", "xenbr1"]
 NETWORKD, XAPI = "xcp-networkd.service", "xapi.service"
+HELD = "#!/bin/sh\n: >/run/asked\nuntil [ -e /run/go ]; do sleep 0.05; done\nexec /usr/sbin/ovs-vswitchd \"$@\"\n"
+ASKS_AT_STOP = "[Service]\nExecStop=/bin/sh -c 'ovs-vsctl --timeout=20 list-br >/var/lib/at-stop'\n"
+ENDED_BADLY = r"systemd\[1\]: .*(timed out|Killing process|Failed with result|remains running|left-over process).*"
 
 
-def test_a_first_boot_brings_the_switch_up_then_its_networks_then_xapi(host: Nspawn) -> None:
+def found_by_networkd(host: Nspawn) -> List[str]:
+    """The bridges that were there before it made any."""
+    found: List[str] = json.loads(host.read("run/xcp-networkd.found.json"))
+    return found
+
+
+def jobs(host: Nspawn) -> Dict[str, str]:
+    """What systemd is about: units, and whether it does something to them or waits."""
+    lines = host.tell("systemctl list-jobs --no-legend --no-pager").splitlines()
+    return {words[1]: words[3] for words in (line.split() for line in lines)}
+
+
+def assert_in_order(text: str, *patterns: str) -> None:
+    for pattern in patterns:
+        found = re.search(pattern, text)
+        assert found is not None, "no %s in\n%s" % (pattern, text)
+        text = text[found.end():]
+
+
+def test_a_first_boot_brings_up_the_switch_then_its_networks_then_xapi(host: Nspawn) -> None:
     assert host.wait_booted() == "running", host.tell("systemctl --failed")
     assert host.tell("ovs-vsctl list-br").split() == BRIDGES
-    assert host.tell("ovs-vsctl --columns=ofport,error --no-headings find Interface ofport=-1") == ""
-    assert host.tell("cat /run/xapi.plugin-runs").startswith("openvswitch-config-update update: ")
-    assert host.run("ovsxen status").code == 0
-    host.reboot()
+    assert host.tell("ovs-vsctl --bare --columns=name find Interface ofport=-1") == ""
+    assert host.read("run/xapi.plugin-runs").startswith("openvswitch-config-update update: ")
+    assert host.run("ovsxen status").code == 0, host.run("ovsxen status")
+    switch = host.unit()
+    followers = switch.property("Before").split()
+    assert {NETWORKD, XAPI, SYNC_UNIT, "network.target"} < set(followers)
+    asked = "systemctl show --value --property=InactiveExitTimestampMonotonic -- " + " ".join(followers)
+    began = dict(zip(followers, map(int, host.tell(asked).split())))
+    ready = int(switch.property("ActiveEnterTimestampMonotonic"))
+    assert began[NETWORKD] and began[XAPI] and began[SYNC_UNIT]
+    assert not {name: at for name, at in began.items() if 0 < at < ready}
+
+
+def test_nothing_that_comes_after_the_switch_begins_before_that_is_configured(make_nspawn: MakeNspawn) -> None:
+    host = make_nspawn()
+    host.write("usr/local/sbin/ovs-vswitchd", HELD, 0o755)
+    host.power_on(until_booted=False)
+    switch = host.unit()
+    switch.wait_until(lambda: (switch.root / "run/asked").exists()
+                      and [unit for unit, state in jobs(host).items() if state == "running"] == [SWITCH_UNIT])
+    waiting = jobs(host)
+    assert {NETWORKD, XAPI, SYNC_UNIT, "network.target", "multi-user.target"} < set(waiting)
+    assert not (switch.root / "run/xcp-networkd.found.json").exists()
+
+    host.write("run/go", "")
+    assert host.wait_booted() == "running"
+    assert found_by_networkd(host) == []
     assert host.tell("ovs-vsctl list-br").split() == BRIDGES
+
+
+def test_a_reboot_purges_last_boots_bridges_before_networkd_makes_its_own(host: Nspawn) -> None:
+    host.tell("ovs-vsctl add-br left-over -- set Bridge left-over datapath_type=netdev")
+    first = host.boot_id
+    host.reboot()
+    assert host.boot_id != first
+    assert found_by_networkd(host) == []
+    assert host.tell("ovs-vsctl list-br").split() == BRIDGES
+    assert host.run("ovsxen status").code == 0, host.run("ovsxen status")
+
+
+def test_a_host_whose_power_was_cut_boots_as_any_other(host: Nspawn) -> None:
+    host.tell("ovs-vsctl add-br left-over -- set Bridge left-over datapath_type=netdev")
+    host.power_cut()
+    assert host.power_on().wait_booted() == "running"
+    assert found_by_networkd(host) == []
+    assert host.tell("ovs-vsctl list-br").split() == BRIDGES
+    assert host.run("ovsxen status").code == 0, host.run("ovsxen status")
+
+
+def test_at_shutdown_the_switch_is_there_until_the_networks_are_given_up_and_ends_in_order(
+        make_nspawn: MakeNspawn) -> None:
+    host = make_nspawn()
+    host.write("etc/systemd/system/%s.d/stop.conf" % NETWORKD, ASKS_AT_STOP)
+    host.power_on()
     assert host.power_off() == 0
+    assert host.read("var/lib/at-stop").split() == BRIDGES
+    said = host.console
+    assert_in_order(said, "Stopped %s" % XAPI, "Stopping %s" % NETWORKD, "Stopped %s" % NETWORKD,
+                    "Stopping %s" % SWITCH_UNIT, r"ovs-vswitchd \(pid \d+\) stopped \(exit\)",
+                    r"ovsdb-server \(pid \d+\) stopped \(exit\)", "%s: Deactivated successfully." % SWITCH_UNIT)
+    assert "%s: Deactivated successfully." % SYNC_UNIT in said
+    assert re.findall(ENDED_BADLY, said) == []
