@@ -19,7 +19,7 @@ from tests.machines.world import World
 MAIN_SUITE = "bookworm"
 CONTAINER_SUITES = ("bookworm", "trixie")
 MakeVm = Callable[..., Vm]
-MakeNspawn = Callable[..., Nspawn]
+MakeNspawn = Callable[[World], Nspawn]
 
 
 @pytest.fixture(scope="session")
@@ -88,11 +88,11 @@ def container_world(request: pytest.FixtureRequest, base: Path) -> World:
 
 
 @pytest.fixture
-def make_nspawn(base: Path, container_world: World) -> Iterator[MakeNspawn]:
-    """Makes containers, switched off: `make_nspawn(of=…)`. They are gone with the test."""
+def make_nspawn(base: Path) -> Iterator[MakeNspawn]:
+    """Makes containers, switched off: `make_nspawn(world)`. They are gone with the test."""
     made: List[Nspawn] = []
 
-    def make(of: World = container_world) -> Nspawn:
+    def make(of: World) -> Nspawn:
         made.append(Nspawn(of, base / ("nspawn-%d" % len(made))))
         return made[-1]
 
@@ -104,6 +104,6 @@ def make_nspawn(base: Path, container_world: World) -> Iterator[MakeNspawn]:
 
 
 @pytest.fixture
-def host(make_nspawn: MakeNspawn) -> Nspawn:
-    """A host that is up."""
-    return make_nspawn().power_on()
+def host(make_nspawn: MakeNspawn, container_world: World) -> Nspawn:
+    """A host that is up, in a container."""
+    return make_nspawn(container_world).power_on()

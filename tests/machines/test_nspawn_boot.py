@@ -7,6 +7,7 @@ from typing import Dict, List
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from tests.machines.conftest import MakeNspawn
 from tests.machines.nspawn import Nspawn
+from tests.machines.world import World
 
 BRIDGES = ["xapi0", "xenbr0", "xenbr1"]
 NETWORKD, XAPI = "xcp-networkd.service", "xapi.service"
@@ -50,8 +51,9 @@ def test_a_first_boot_brings_up_the_switch_then_its_networks_then_xapi(host: Nsp
     assert not {name: at for name, at in began.items() if 0 < at < ready}
 
 
-def test_nothing_that_comes_after_the_switch_begins_before_that_is_configured(make_nspawn: MakeNspawn) -> None:
-    host = make_nspawn()
+def test_nothing_that_comes_after_the_switch_begins_before_that_is_configured(
+        make_nspawn: MakeNspawn, container_world: World) -> None:
+    host = make_nspawn(container_world)
     host.write("usr/local/sbin/ovs-vswitchd", HELD, 0o755)
     host.power_on(until_booted=False)
     switch = host.unit()
@@ -87,8 +89,8 @@ def test_a_host_whose_power_was_cut_boots_as_any_other(host: Nspawn) -> None:
 
 
 def test_at_shutdown_the_switch_is_there_until_the_networks_are_given_up_and_ends_in_order(
-        make_nspawn: MakeNspawn) -> None:
-    host = make_nspawn()
+        make_nspawn: MakeNspawn, container_world: World) -> None:
+    host = make_nspawn(container_world)
     host.write("etc/systemd/system/%s.d/stop.conf" % NETWORKD, ASKS_AT_STOP)
     host.power_on()
     assert host.power_off() == 0

@@ -1,71 +1,20 @@
 """Whole hosts in containers, of each suite: what is done to the switch while they are up, and what befalls it."""
 
-from typing import Dict, NamedTuple
-
 import pytest
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from tests.machines.conftest import MakeNspawn
-from tests.machines.guests import assert_frames_pass, assert_none_lost, exchanging, plug_in
+from tests.machines.guests import assert_none_lost, exchanging, plug_in
 from tests.machines.nspawn import Nspawn
-
-NETWORKD, XAPI = "xcp-networkd.service", "xapi.service"
-UNITS = (SWITCH_UNIT, SYNC_UNIT, NETWORKD, XAPI)
-DAEMONS = (OVSDB_SERVER, VSWITCHD)
-FORWARDING = "ovs-vsctl --no-headings --columns=name,ofport,error,external_ids list Interface"
-
-
-class Seen(NamedTuple):
-    """Who runs, by process id, and what is plugged into what."""
-
-    pids: Dict[str, str]
-    bridges: str
-    interfaces: str
-
-
-def pids(host: Nspawn) -> Dict[str, str]:
-    """Of the daemons of Open vSwitch, and of the units' main processes."""
-    found = {unit: host.unit(unit).property("MainPID") for unit in UNITS}
-    found.update((name, host.run("cat /run/openvswitch/%s.pid" % name).out.strip()) for name in DAEMONS)
-    return found
-
-
-def look(host: Nspawn) -> Seen:
-    return Seen(pids(host), host.tell("ovs-vsctl show | grep -v '^ *error'"), host.tell(FORWARDING))
-
-
-def is_well(host: Nspawn) -> bool:
-    """By its own word, and by systemd's."""
-    return (host.run("ovsxen status").code == 0
-            and host.run("systemctl is-system-running").out.strip() == "running")
-
-
-def assert_whole_again(host: Nspawn, before: Seen, *others: str) -> None:
-    """As it was, and it forwards; of what ran, all but `others` goes on, and those are followed by others."""
-    host.unit().wait_until(lambda: is_well(host))
-    after = look(host)
-    assert {name for name in after.pids if after.pids[name] != before.pids[name]} == set(others), (before, after)
-    assert "0" not in after.pids.values()
-    assert (after.bridges, after.interfaces) == (before.bridges, before.interfaces)
-    assert_frames_pass(host)
+from tests.machines.watching import DAEMONS, UNITS, assert_whole_again, look, pids
+from tests.machines.world import World
 
 
 @pytest.fixture
 def plugged(host: Nspawn) -> Nspawn:
     """A host that is up, with two virtual machines."""
     plug_in(host)
-    host.unit().wait_until(lambda: is_well(host))
-    return host
-
-
-def make_soon(make_nspawn: MakeNspawn, path: str, text: str) -> Nspawn:
-    """The same, with a file by which what hangs is found out sooner than as it is installed."""
-    host = make_nspawn()
-    host.write(path, text)
-    host.power_on()
-    plug_in(host)
-    host.unit().wait_until(lambda: is_well(host))
     return host
 
 
@@ -78,8 +27,11 @@ def test_a_daemon_of_the_switch_that_is_killed_is_followed_by_another(plugged: N
 
 
 @pytest.mark.parametrize("name", DAEMONS)
-def test_a_daemon_of_the_switch_that_is_stopped_by_a_signal_is_continued(make_nspawn: MakeNspawn, name: str) -> None:
-    host = make_soon(make_nspawn, "etc/sysconfig/openvswitch", "OVSXEN_HANG_TIMEOUT=2\n")
+def test_a_daemon_of_the_switch_that_is_stopped_by_a_signal_is_continued(
+        make_nspawn: MakeNspawn, container_world: World, name: str) -> None:
+    host = make_nspawn(container_world)
+    host.write("etc/sysconfig/openvswitch", "OVSXEN_HANG_TIMEOUT=2\n")
+    plug_in(host.power_on())
     before = look(host)
     host.tell("kill -STOP %s" % before.pids[name])
     host.unit().wait_until(lambda: "%s continued: " % name in host.console)
@@ -97,8 +49,11 @@ def test_what_watches_the_switch_or_labels_it_is_killed_and_no_frame_is_lost(plu
 
 
 @pytest.mark.parametrize("unit", [SWITCH_UNIT, SYNC_UNIT])
-def test_what_watches_the_switch_or_labels_it_hangs_and_no_frame_is_lost(make_nspawn: MakeNspawn, unit: str) -> None:
-    host = make_soon(make_nspawn, "etc/systemd/system/%s.d/soon.conf" % unit, "[Service]\nWatchdogSec=3\n")
+def test_what_watches_the_switch_or_labels_it_hangs_and_no_frame_is_lost(
+        make_nspawn: MakeNspawn, container_world: World, unit: str) -> None:
+    host = make_nspawn(container_world)
+    host.write("etc/systemd/system/%s.d/soon.conf" % unit, "[Service]\nWatchdogSec=3\n")
+    plug_in(host.power_on())
     before = look(host)
     with exchanging(host) as prober:
         host.tell("kill -STOP %s" % before.pids[unit])

@@ -12,9 +12,8 @@ from tests.machines.world import World
 from tests.test_systemd_unit import *  # noqa: F403  # all that there is
 
 
-@pytest.fixture(scope="module")
-def container(  # type: ignore[no-redef]  # in place of the one that came with them
-        base: Path, container_world: World) -> Iterator[Container]:
+@pytest.fixture(scope="module")  # type: ignore[no-redef]  # in place of the one that came with them
+def container(base: Path, container_world: World) -> Iterator[Container]:
     """Of each suite. Nothing is started in it, and bridges are dummies."""
     made = Nspawn(container_world, base / "units", append="systemd.unit=basic.target")
     made.write("etc/sysconfig/openvswitch", contents.SYSCONFIG)
