@@ -1,0 +1,69 @@
+"""What `ovsxen status` says of a machine, beside what others say of the same: systemd, ovs-vsctl, /proc, the kernel."""
+
+import json
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from tests.machines.vm import Vm
+
+DAEMONS = ("ovsdb-server", "ovs-vswitchd")
+RUNNING, DEGRADED = "running", "degraded"
+CODES = {RUNNING: 0, DEGRADED: 150}
+NOTES = "/etc/openvswitch/conf.db.recovery-*.json"
+
+
+class Seen(NamedTuple):
+    """A machine that is up: the verdict with its exit code, and what is the case by the word of others."""
+
+    systemd: str
+    unit: str
+    boot_id: str
+    status: Dict[str, Any]
+    code: int
+    pids: Dict[str, List[int]]
+    bridges: Tuple[str, ...]
+    managers: Tuple[str, ...]
+    generations: Tuple[str, ...]
+    other_config: str
+    module: str
+    datapaths: str
+    notes: Tuple[str, ...]
+
+    @property
+    def purged(self) -> Tuple[str, ...]:
+        return tuple(self.status["boot"]["purged"])
+
+
+def look(vm: Vm) -> Seen:
+    """A machine that is up, from all sides. What cannot be had is "" or nothing, which no test takes for good."""
+    def words(command: str) -> Tuple[str, ...]:
+        return tuple(sorted(vm.run(command).out.split()))
+
+    systemd = vm.wait_booted()
+    status = vm.run("ovsxen status --json")
+    return Seen(
+        systemd=systemd, unit=vm.run("systemctl is-active openvswitch.service").out.strip(), boot_id=vm.boot_id,
+        status=json.loads(status.out or "{}"), code=-1 if status.code is None else status.code,
+        pids={name: [int(pid) for pid in words("pidof " + name)] for name in DAEMONS},
+        bridges=words("ovs-vsctl --bare --columns=name list Bridge"), managers=words("ovs-vsctl get-manager"),
+        generations=tuple(vm.run("ovs-vsctl get Open_vSwitch . next_cfg cur_cfg").out.split()),
+        other_config=vm.run("ovs-vsctl get Open_vSwitch . other_config").out.strip(),
+        module=vm.run("grep -o ^openvswitch. /proc/modules").out.strip(),
+        datapaths=vm.run("ovs-dpctl dump-dps").out.strip(), notes=words("ls " + NOTES))
+
+
+def find_lies(seen: Seen) -> List[str]:
+    """Where the verdict is not what is the case."""
+    said = seen.status
+    verdict = DEGRADED if seen.notes else RUNNING
+    follows = len(set(seen.generations)) == 1 and len(seen.generations) == 2
+    is_so = {"verdict": verdict, "exit_code": CODES[verdict], "boot_id": seen.boot_id, "bridges": len(seen.bridges),
+             "managers": list(seen.managers), "module": "%s loaded" % seen.module,
+             "link": "up" if follows else "behind"}
+    said_of_daemons = {name: [said["daemons"][name]["pid"]] for name in DAEMONS}
+    lies = ["%s: it says %r, and it is %r" % (name, said[name], there) for name, there in is_so.items()
+            if said[name] != there]
+    if seen.code != said["exit_code"]:
+        lies.append("it ends with %d and says %d" % (seen.code, said["exit_code"]))
+    if said_of_daemons != seen.pids:
+        lies.append("pids: it says %r, and they are %r" % (said_of_daemons, seen.pids))
+    return lies + (["problems: %s" % said["problems"]] if bool(said["problems"]) != bool(seen.notes) else [])
