@@ -49,6 +49,9 @@ class Setup(NamedTuple):
     saved: bool = False
     """Whether it goes on from the state that its disk has, in place of a boot."""
 
+    logged: bool = False
+    """Whether its disk is a plain copy of the world's, and every write to it is logged beside it (write_log.py)."""
+
 
 class Vm:
     """A machine, switched off at first. `work` is a directory for its disk and what it says."""
@@ -59,15 +62,22 @@ class Vm:
         self.setup = setup
         self.boot_id = ""
         self.boots = 0
-        self.disk = work / "disk.qcow2"
+        self.disk = work / ("disk.img" if setup.logged else "disk.qcow2")
         self._emulator: "Optional[subprocess.Popen[bytes]]" = None
         self._line: Optional[socket.socket] = None
         self._heard = b""
         self._answers: Dict[int, Dict[str, Any]] = {}
         self._asked = 0
         work.mkdir(parents=True, exist_ok=True)
-        if not self.disk.exists():
+        if setup.logged:
+            copy_sparsely(world.image, self.disk)
+            self.write_log.touch()
+        elif not self.disk.exists():
             make_overlay(world.image, self.disk)
+
+    @property
+    def write_log(self) -> Path:
+        return self.work / "writes"
 
     @property
     def console(self) -> str:
@@ -241,13 +251,17 @@ class Vm:
     def copy_saved(self, work: Path) -> "Vm":
         """Another machine, switched off, which goes on from where this one was saved."""
         work.mkdir(parents=True)
-        subprocess.run(["cp", "--sparse=always", str(self.disk), str(work / self.disk.name)], check=True)
+        copy_sparsely(self.disk, work / self.disk.name)
         return Vm(self.world, work, self.setup._replace(saved=True))
 
     def remove(self) -> None:
         """Cut its power, and remove all that it has."""
         self.power_cut()
         shutil.rmtree(str(self.work))
+
+
+def copy_sparsely(image: Path, copy: Path) -> None:
+    subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
 
 
 def make_overlay(image: Path, overlay: Path) -> None:
@@ -262,11 +276,12 @@ def machine_argv(vm: Vm) -> List[str]:
         "-qmp", "unix:%s,server=on,wait=off" % (work / "monitor"),
         "-kernel", str(setup.kernel or world.rootfs.kernel), "-initrd", str(setup.loader or world.loader),
         "-append", (COMMAND_LINE + " " + setup.append).strip()]
-    return argv + disk_argv(vm.disk) + (["-loadvm", SAVED] if setup.saved else [])
+    return argv + disk_argv(vm) + (["-loadvm", SAVED] if setup.saved else [])
 
 
-def disk_argv(disk: Path) -> List[str]:
-    return ["-drive", "file=%s,format=qcow2,if=none,id=disk,cache=writeback" % disk,
-            "-device", "virtio-blk-pci,drive=disk"]
-
-
+def disk_argv(vm: Vm) -> List[str]:
+    backend = "file=%s,format=qcow2" % vm.disk
+    if vm.setup.logged:
+        backend = "driver=blklogwrites,file.driver=file,file.filename=%s,log.driver=file,log.filename=%s" % (
+            vm.disk, vm.write_log)
+    return ["-drive", backend + ",if=none,id=disk,cache=writeback", "-device", "virtio-blk-pci,drive=disk"]
