@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 BOOT_ID = "ovsxen-boot-id"
-IDENTITY = ("system-id", "xs-system-uuid", "rundir", BOOT_ID)
+IDENTITY_KEYS = {"system-id", "xs-system-uuid", "rundir", BOOT_ID}
+"""What the one transaction of a boot sets together with its purge."""
+
 LOCK_FILE = re.compile(r"\..*\.~lock~")
 """Open vSwitch's: it is locked, and always empty."""
 

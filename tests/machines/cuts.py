@@ -1,7 +1,8 @@
 """Power cuts at chosen moments: what a machine did when its power went, what its disk had then, and its next boot.
 
 Each cut begins with a machine's saved state just before the phase, so that only the boot after the cut is a whole one.
-That boot is without XAPI, the sync and logind: openvswitch.service and what makes the networks after it are all there.
+That boot is without XAPI, the sync, and whatever the switch does not wait for: openvswitch.service, and what makes the
+networks after it, are as ever.
 
 Moments are parts of a phase's length, which is measured once on the machine that runs the tests: 0 is the phase's
 beginning, 1 its end. Past that, what has been done is about to reach the disk. Others are chosen by the environment:
@@ -29,10 +30,24 @@ REACH = 1.25
 
 HOLD_WORD = "hold-the-switch"
 HOLDING = "[Service]\nExecStartPre=/bin/sh -c 'until [ -e %s ] || ! grep -qw %s /proc/cmdline; do sleep 0.1; done'\n"
-LEFT_OUT = ("xapi.service", "openvswitch-xapi-sync.service", "systemd-logind.service")
+LEFT_OUT = (
+    "xapi.service", "openvswitch-xapi-sync.service", "systemd-logind.service", "dbus.service", "dbus.socket",
+    "systemd-udev-trigger.service", "systemd-sysusers.service", "systemd-user-sessions.service",
+    "systemd-journal-flush.service", "systemd-sysctl.service", "systemd-tmpfiles-clean.timer", "e2scrub_reap.service",
+    "uuidd.service", "uuidd.socket", "dev-hugepages.mount", "dev-mqueue.mount", "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount")
 SMALLER = " ".join("systemd.mask=" + unit for unit in LEFT_OUT)
 CHOICE = re.compile(r"(?P<phase>\w+)=(?P<at>\d+(\.\d+)?)(?P<seconds>s?)")
 CONF_DB = "etc/openvswitch/conf.db"
+SCHEMA = "usr/share/openvswitch/vswitch.ovsschema"
+BEFORE_AN_UPDATE = (
+    "systemctl stop openvswitch-xapi-sync.service",  # it would do the same update, at a time of its own
+    "ovs-vsctl set-manager ssl:192.0.2.10:6640",
+    "ovs-ofctl add-flow xenbr1 priority=7,ip,actions=drop",
+    "xe pool-param-set other-config:vswitch-controller-fail-mode=secure",
+    "sync")
+UPDATE = "xe sdn-controller-introduce protocol=ssl address=192.0.2.77 port=6640"
+"""XAPI has the plugin exchange the manager, and turn bridges secure."""
 
 
 class Phase(NamedTuple):
@@ -60,8 +75,7 @@ PHASES: Mapping[str, Phase] = {
     "update": Phase("updating", COMMAND_IS_OVER),
     "restart": Phase("restarting", COMMAND_IS_OVER)}
 HELD: Mapping[str, Held] = {
-    "updating": Held("/run/ovsxen-update.lock", "xe sdn-controller-introduce protocol=ssl address=192.0.2.77 port=6640",
-                     "python3.*plugins/openvswitch-config-update"),
+    "updating": Held("/run/ovsxen-update.lock", UPDATE, "python3.*plugins/openvswitch-config-update"),
     "restarting": Held("/run/ovsxen.lock", "ovsxen restart --save-flows", "python3.*ovsxen restart")}
 
 

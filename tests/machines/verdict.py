@@ -3,11 +3,15 @@
 import json
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from tests.machines.configuration import Configuration
 from tests.machines.vm import Vm
 
 DAEMONS = ("ovsdb-server", "ovs-vswitchd")
 RUNNING, DEGRADED = "running", "degraded"
 CODES = {RUNNING: 0, DEGRADED: 150}
+NETWORKDS = {"xenbr0": ("eth0", "xapi0", "xenbr0"), "xenbr1": ("eth1", "xenbr1")}
+"""The bridges of networkd.db with their ports. Those of a last boot have the same names, and other ports."""
+
 NOTES = "/etc/openvswitch/conf.db.recovery-*.json"
 
 
@@ -23,14 +27,9 @@ class Seen(NamedTuple):
     bridges: Tuple[str, ...]
     managers: Tuple[str, ...]
     generations: Tuple[str, ...]
-    other_config: str
     module: str
     datapaths: str
     notes: Tuple[str, ...]
-
-    @property
-    def purged(self) -> Tuple[str, ...]:
-        return tuple(self.status["boot"]["purged"])
 
 
 def look(vm: Vm) -> Seen:
@@ -46,7 +45,6 @@ def look(vm: Vm) -> Seen:
         pids={name: [int(pid) for pid in words("pidof " + name)] for name in DAEMONS},
         bridges=words("ovs-vsctl --bare --columns=name list Bridge"), managers=words("ovs-vsctl get-manager"),
         generations=tuple(vm.run("ovs-vsctl get Open_vSwitch . next_cfg cur_cfg").out.split()),
-        other_config=vm.run("ovs-vsctl get Open_vSwitch . other_config").out.strip(),
         module=vm.run("grep -o ^openvswitch. /proc/modules").out.strip(),
         datapaths=vm.run("ovs-dpctl dump-dps").out.strip(), notes=words("ls " + NOTES))
 
@@ -67,3 +65,12 @@ def find_lies(seen: Seen) -> List[str]:
     if said_of_daemons != seen.pids:
         lies.append("pids: it says %r, and they are %r" % (said_of_daemons, seen.pids))
     return lies + (["problems: %s" % said["problems"]] if bool(said["problems"]) != bool(seen.notes) else [])
+
+
+def assert_came_up(seen: Seen, then: Configuration) -> None:
+    """A boot came to its end, its verdict is true, and the database has this boot's networks and no other."""
+    assert (seen.systemd, seen.unit) == ("running", "active")
+    assert find_lies(seen) == []
+    assert then.boot_id == seen.boot_id
+    assert seen.datapaths == "system@ovs-system"
+    assert {bridge.name: bridge.ports for bridge in then.bridges} == NETWORKDS
