@@ -20,7 +20,10 @@ LOCK_FILE = re.compile(r"\..*\.~lock~")
 STAGED = re.compile(r"\.{1,2}.*\.\d+\.staged.*|conf\.db\.tmp")
 """What has not become a file of ours yet. It may be torn, and nobody reads it."""
 
-DATABASE = re.compile(r"conf\.db(\.(good|live|aside)-.*)?")
+ASIDE = re.compile(r"conf\.db\.aside-.*")
+"""A conf.db that was not whole, kept as it was found."""
+
+DATABASE = re.compile(r"conf\.db(\.(good|live)-.*)?")
 TOOL_WITHIN_S = 60
 Map = Tuple[Tuple[str, str], ...]
 
@@ -126,7 +129,7 @@ class Torn(NamedTuple):
 def find_torn(root: Path) -> Tuple[Torn, ...]:
     """Among the files of a host that lie below `root`."""
     found = (Torn("/%s" % path.relative_to(root), _problem(path)) for path in _files(root)
-             if not LOCK_FILE.fullmatch(path.name) and not STAGED.fullmatch(path.name))
+             if not any(other.fullmatch(path.name) for other in (LOCK_FILE, STAGED, ASIDE)))
     return tuple(sorted(torn for torn in found if torn.problem))
 
 
@@ -164,5 +167,6 @@ def _database_problem(path: Path) -> str:
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
                               timeout=TOOL_WITHIN_S)
         if done.returncode != 0 or done.stderr:
-            return "ovsdb-tool %s: %s" % (arguments[0], done.stderr.strip() or done.returncode)
+            complaint = done.stderr.strip().replace(str(path), path.name) or "exit code %d" % done.returncode
+            return "ovsdb-tool %s: %s" % (arguments[0], complaint)
     return ""

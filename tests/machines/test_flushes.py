@@ -175,7 +175,11 @@ def test_the_log_of_a_whole_run_makes_its_disk_byte_for_byte(base: Path, logged:
 
 
 def test_after_every_flush_no_file_of_ours_is_empty_or_torn(flushed: Tuple[Flushed, ...]) -> None:
-    assert [(one.writes, one.torn) for one in flushed if one.torn] == []
+    """But for the end of conf.db, where records that nobody has asked to be on the disk (ovs-vsctl's are such) may be
+    of their full length and have no content yet. What was promised precedes it: the tests below read the good part.
+    """
+    torn = {torn for one in flushed for torn in one.torn}
+    assert {one.path for one in torn} <= {"/" + CONF_DB}, torn
 
 
 def test_after_every_flush_of_a_boot_the_host_is_purged_or_not_at_all(
@@ -209,6 +213,7 @@ def test_a_boot_from_each_of_these_disks_comes_up_and_tells_the_truth(
     for one in {one.digest: one for one in reversed(flushed)}.values():
         boot = next_boots[one.digest]
         verdict.assert_came_up(boot.seen, boot.then)
-        assert boot.seen.notes == () and boot.torn == () and boot.staged == (), one
+        assert bool(boot.seen.notes) == bool(one.torn), one
+        assert boot.torn == () and boot.staged == (), one
         assert one.configuration is not None and boot.then.managers == one.configuration.managers, one
         assert boot.then.schema != pasts.OLDER, one
