@@ -41,7 +41,8 @@ rpm:
 rpm-test: venv rpm
 	$(BIN)/python -m pytest $(or $(TESTS),tests/rpm)
 
-# Hosts that boot, in virtual machines and in containers; with QUICK=1 a selection, in ten minutes.
+# Hosts that boot, in virtual machines and in containers; with QUICK=1 a selection, in ten minutes. Power is cut at other
+# moments with CUTS="update=0.4 restart=1.5s" or CUT_SEED=7: tests/machines/cuts.py says how they are named.
 vm-test: venv rpm
 	@tools/install-packages machines
 	$(BIN)/python -m pytest $(if $(QUICK),-m selection) $(or $(TESTS),tests/machines)
