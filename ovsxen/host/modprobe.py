@@ -19,6 +19,7 @@ UNUSED_WITHIN_S = 2.0
 """The kernel frees the last of a deleted datapath a while after it said that it is gone."""
 RMMOD_EVERY_S = 0.2
 PROGRAMS = ("modprobe", "rmmod")
+CONF = ".conf"
 VPORT = "vport_"
 """Each kind of tunnel is a module of its own, which uses openvswitch's."""
 
@@ -33,6 +34,10 @@ class Cause(Enum):
     SIGNATURE = "the kernel rejected its signature: install a module signed with a key that this kernel trusts"
     SYMBOL = "it needs a symbol that this kernel does not have: module and kernel do not fit, see `dmesg`"
     BLACKLIST = "it is blacklisted in %s: remove the entry and run `ovsxen load-kmod`"
+    COMMAND_LINE = "the kernel was started with it blacklisted (%s): take module_blacklist= out of what the boot " \
+                   "loader gives the kernel, and reboot"
+    INSTALL_COMMAND = "modprobe runs another command in place of loading it, which failed: mend or remove the " \
+                      "`install openvswitch` in %s and run `ovsxen load-kmod`"
     IN_THE_WAY = "the bridge module stands in its way and holds bridges: delete them, or boot in switch mode"
     OTHER = "see `dmesg`"
 
@@ -41,7 +46,7 @@ class ModuleRefused(AdministratorError):
     """The module cannot be loaded: `cause`, with modprobe's own words in the problem."""
 
     def __init__(self, cause: Cause, problem: str, where: str = "") -> None:
-        super().__init__(problem, cause.value % where if cause is Cause.BLACKLIST else cause.value)
+        super().__init__(problem, cause.value % where if "%s" in cause.value else cause.value)
         self.cause = cause
 
 
@@ -81,7 +86,7 @@ def _load_any_name(paths: Paths, release: str, parameters: Parameters) -> str:
         blacklist = find_blacklist(paths)
         cause = classify(tried.stderr, blacklist, find_kernels_with_module(paths), release)
         refusals.append(ModuleRefused(cause, "the kernel module %s cannot be loaded into %s (%s)" % (
-            name, release, said), blacklist))
+            name, release, said), blacklist or find_install_command(paths)))
     raise refusals[0]
 
 
@@ -92,7 +97,7 @@ def require_loadable(paths: Paths, release: str) -> None:
             raise NotInstalled("the program %s is not on this host" % program, "install the package kmod")
     kernels, blacklist = find_kernels_with_module(paths), find_blacklist(paths)
     if blacklist:
-        raise ModuleRefused(Cause.BLACKLIST, "no openvswitch could be loaded after this one", blacklist)
+        raise ModuleRefused(_blacklisted(blacklist), "no openvswitch could be loaded after this one", blacklist)
     if release not in kernels:
         raise ModuleRefused(Cause.WRONG_KERNEL if kernels else Cause.NO_MODULE,
                             "there is no openvswitch.ko for the running kernel %s" % release)
@@ -124,16 +129,25 @@ def _rmmod(paths: Paths, name: str) -> None:
 
 
 def classify(stderr: str, blacklist: str, kernels: Tuple[str, ...], release: str) -> Cause:
-    """Why modprobe failed, from its words in the C locale (kmod 20 to 34), the blacklists and what is installed."""
+    """Why modprobe failed, from its words in the C locale (kmod 20 to 34), the blacklists and what is installed.
+
+    Of a module that its index has and the disk has not, it says what it says of an unknown symbol.
+    """
     if re.search(r"Key was rejected|Required key not available|signature|Loading of unsigned", stderr, re.IGNORECASE):
         return Cause.SIGNATURE
-    if re.search(r"Unknown symbol|disagrees about version of symbol", stderr):
+    if re.search(r"Unknown symbol|disagrees about version of symbol", stderr) and release in kernels:
         return Cause.SYMBOL
     if re.search(r"Exec format error|[Ii]nvalid module format", stderr):
         return Cause.WRONG_KERNEL
-    if "not found" in stderr or "No such file" in stderr:
+    if re.search(r"not found|No such file|Unknown symbol", stderr):
         return Cause.WRONG_KERNEL if kernels and release not in kernels else Cause.NO_MODULE
-    return Cause.BLACKLIST if blacklist or "install command" in stderr else Cause.OTHER
+    if blacklist:
+        return _blacklisted(blacklist)
+    return Cause.INSTALL_COMMAND if "install command" in stderr else Cause.OTHER
+
+
+def _blacklisted(where: str) -> Cause:
+    return Cause.BLACKLIST if where.endswith(CONF) else Cause.COMMAND_LINE
 
 
 def find_blacklist(paths: Paths) -> str:
@@ -141,14 +155,9 @@ def find_blacklist(paths: Paths) -> str:
 
     A plain `blacklist` line does not count: it holds for aliases only, and modprobe is asked by name (modprobe.d(5)).
     """
-    for directory in paths.modprobe_dirs:
-        for path in sorted(directory.glob("*.conf")):
-            try:
-                text = path.read_text(errors="replace")
-            except OSError:
-                continue
-            if re.search(r"^\s*install\s+openvswitch\s+\S*/(false|true)\b", text, re.MULTILINE):
-                return str(path)
+    found = _find_in_modprobe_dirs(paths, r"^\s*install\s+openvswitch\s+\S*/(false|true)\b")
+    if found:
+        return found
     try:
         words = paths.kernel_command_line.read_text(errors="replace").split()
     except OSError:
@@ -157,12 +166,29 @@ def find_blacklist(paths: Paths) -> str:
     return str(paths.kernel_command_line) if any("openvswitch" in names for names in lists) else ""
 
 
+def find_install_command(paths: Paths) -> str:
+    """The file of modprobe.d that has a command run in place of loading the module; empty when none has."""
+    return _find_in_modprobe_dirs(paths, r"^\s*install\s+openvswitch\s")
+
+
+def _find_in_modprobe_dirs(paths: Paths, line: str) -> str:
+    for directory in paths.modprobe_dirs:
+        for path in sorted(directory.glob("*" + CONF)):
+            try:
+                text = path.read_text(errors="replace")
+            except OSError:
+                continue
+            if re.search(line, text, re.MULTILINE):
+                return str(path)
+    return ""
+
+
 def find_kernels_with_module(paths: Paths) -> Tuple[str, ...]:
-    """The kernel releases for which an openvswitch.ko is installed."""
+    """The kernel releases for which an openvswitch.ko is installed; a link that leads nowhere is none."""
     return tuple(sorted({path.parts[len(paths.lib_modules.parts)]
                          for path in _module_files(paths.lib_modules)}))
 
 
 def _module_files(lib_modules: Path) -> Tuple[Path, ...]:
     return tuple(Path(directory) / name for directory, _, names in os.walk(str(lib_modules)) for name in names
-                 if name.startswith("openvswitch.ko"))
+                 if name.startswith("openvswitch.ko") and (Path(directory) / name).exists())

@@ -80,6 +80,11 @@ def test_the_old_name_is_tried_after_the_new_one(paths: Paths, script: Script, t
     assert calls(tmp_path) == ["modprobe openvswitch", "modprobe openvswitch_mod"]
 
 
+def install_module(paths: Paths) -> None:
+    (paths.lib_modules / RELEASE / "kernel").mkdir(parents=True)
+    (paths.lib_modules / RELEASE / "kernel/openvswitch.ko.xz").write_text("")
+
+
 @pytest.mark.parametrize("said, cause", [
     (NOT_FOUND, Cause.NO_MODULE),
     (REFUSED % "Exec format error", Cause.WRONG_KERNEL),
@@ -87,14 +92,32 @@ def test_the_old_name_is_tried_after_the_new_one(paths: Paths, script: Script, t
     (REFUSED % "Required key not available", Cause.SIGNATURE),
     (REFUSED % "Unknown symbol in module, or unknown parameter (see dmesg)", Cause.SYMBOL),
     ("modprobe: ERROR: ../libkmod/libkmod-module.c:1047 command_do() Error running install command for openvswitch\n"
-     + REFUSED % "Invalid argument", Cause.BLACKLIST),
+     + REFUSED % "Invalid argument", Cause.INSTALL_COMMAND),
     (REFUSED % "Cannot allocate memory", Cause.OTHER),
 ])
 def test_a_failure_says_which(paths: Paths, script: Script, said: str, cause: Cause) -> None:
+    if cause is not Cause.NO_MODULE:
+        install_module(paths)
     script("modprobe", "cat >&2 <<'END'\n%s\nEND\nexit 1" % said)
     failure = refusal(paths)
     assert failure.cause is cause
     assert said.splitlines()[-1] in failure.problem and failure.remedy
+
+
+def test_a_module_that_is_in_the_index_alone_is_missing(paths: Paths, script: Script) -> None:
+    (paths.lib_modules / RELEASE).mkdir(parents=True)
+    (paths.lib_modules / RELEASE / "openvswitch.ko").symlink_to("gone")
+    script("modprobe", "echo '%s' >&2; exit 1" % (REFUSED % "Unknown symbol in module, or unknown parameter"))
+    assert refusal(paths).cause is Cause.NO_MODULE
+
+
+def test_a_command_that_is_run_in_place_of_loading_is_named_with_its_file(paths: Paths, script: Script) -> None:
+    paths.modprobe_dirs[0].mkdir(parents=True)
+    conf = paths.modprobe_dirs[0] / "own.conf"
+    conf.write_text("install openvswitch /sbin/own-load\n")
+    script("modprobe", "echo 'Error running install command for openvswitch' >&2; exit 1")
+    failure = refusal(paths)
+    assert failure.cause is Cause.INSTALL_COMMAND and str(conf) in failure.remedy
 
 
 def test_a_module_of_another_kernel_is_a_wrong_kernel_and_not_a_missing_module(paths: Paths, script: Script) -> None:
@@ -109,7 +132,7 @@ def test_blacklists_of_the_kernel_and_of_modprobe_are_found(paths: Paths) -> Non
     refused = REFUSED % "Operation not permitted"
     assert classify(refused, modprobe.find_blacklist(paths), (), RELEASE) is Cause.OTHER
     paths.kernel_command_line.write_text("quiet module_blacklist=foo,openvswitch\n")
-    assert classify(refused, modprobe.find_blacklist(paths), (), RELEASE) is Cause.BLACKLIST
+    assert classify(refused, modprobe.find_blacklist(paths), (), RELEASE) is Cause.COMMAND_LINE
     paths.kernel_command_line.write_text("quiet\n")
     assert modprobe.find_blacklist(paths) == ""
     paths.modprobe_dirs[0].mkdir(parents=True)
