@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional, Tuple
 from ovsxen import divert, gate, sync_report
 from ovsxen.answer import UpdateReport, read_update_report
 from ovsxen.errors import AdministratorError, NoAnswer, NotPermitted, OvsxenError, Refused
-from ovsxen.host import detach, identity, inventory, kmod, process
+from ovsxen.host import detach, files, identity, inventory, kmod, process
 from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.inventory import NetworkConf
 from ovsxen.host.kmod import KernelModules
@@ -27,8 +27,6 @@ from ovsxen.report import Report, read_report
 from ovsxen.sequence import Host
 from ovsxen.sync_report import SyncReport
 from ovsxen.watch_report import WatchReport, read_watch_report
-
-ROOM_BYTES = 4096
 
 
 class Health(Enum):
@@ -150,7 +148,7 @@ def look(host: Host) -> Seen:
         start_under_way=process.is_locked(paths.turn), worker=process.find_flock_holder(paths.turn),
         recoveries=generations.read_recoveries(conf_db),
         watch=_look_at_watch(paths, boot_id), sync=_look_at_sync(paths, within_s),
-        disk_is_full=_is_full(conf_db.parent), interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
+        disk_is_full=files.is_full(conf_db.parent), interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
         ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
@@ -188,7 +186,7 @@ def _look_at_watch(paths: Paths, boot_id: str) -> Watch:
     report = read_watch_report(paths.watch_report, boot_id)
     now = detach.find_holder(paths.daemon_pidfile)
     return Watch(now, report, report is not None and now is not None and report.pid == now.pid
-                 and report.is_stale(MACHINE_CLOCK.monotonic()), not _is_full(paths.rundir))
+                 and report.is_stale(MACHINE_CLOCK.monotonic()), not files.is_full(paths.rundir))
 
 
 def _ask_server(host: Host, server: SeenDaemon, vswitchd: SeenDaemon) -> SeenSwitch:
@@ -216,15 +214,6 @@ def _check(conf_db: Path, server: SeenDaemon) -> Log:
     if log.kind is Kind.DAMAGED and server.daemon.state is State.RUNNING:
         return dblog.check(conf_db, dbtool.DATABASE)  # the server may have been in the middle of appending a record
     return log
-
-
-def _is_full(directory: Path) -> bool:
-    """Not even something small can be written there."""
-    try:
-        disk = os.statvfs(str(directory))
-    except OSError:
-        return False
-    return disk.f_bfree * disk.f_frsize < ROOM_BYTES
 
 
 def _has_open(server: SeenDaemon, conf_db: Path) -> bool:

@@ -75,6 +75,16 @@ def require_writable(run: Run) -> None:
                 str(path)))
 
 
+def require_room(run: Run) -> None:
+    """A server that ends now could be started again: where there is no room, one that runs goes on, as far as it can.
+
+    Raises AdministratorError.
+    """
+    if files.is_full(run.paths.dbdir) and daemons.find(run.paths, OVSDB_SERVER).state is State.RUNNING:
+        raise refused_by_system("ovsdb-server would not start again", OSError(
+            errno.ENOSPC, os.strerror(errno.ENOSPC), str(run.paths.dbdir)))
+
+
 def _label_and_own(run: Run, missing_directories: Tuple[str, ...]) -> None:
     """New directories get SELinux's label where it is in use (openvswitch 778b01a36); with --ovs-user all files become
     that user's, at each start, because its number may change with an update of the host (6403a49f3)."""

@@ -225,7 +225,8 @@ def keep_copy(run: Run, keep: Callable[[Path, int, dblog.Log], object]) -> None:
             if log.kind is Kind.GOOD:
                 keep(path, stream.fileno(), log)
     except OSError as error:
-        run.warn("no copy of %s could be kept (%s): make room in %s" % (path, error.strerror, path.parent))
+        run.warn("no copy of %s could be kept (%s): make room in %s, and the next restart "
+                 "keeps one" % (path, error.strerror, path.parent))
 
 
 def guard_management(run: Run) -> Result:

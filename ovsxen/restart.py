@@ -90,6 +90,7 @@ class Restart:
         """What a start would refuse is refused while the old daemons run."""
         prepared = offline.prepare_host(run)
         offline.require_writable(run)
+        offline.require_room(run)
         read_installed_schema(run.paths.schema)
         run.keeps_bridges = not self.purging \
             and daemons.find_anywhere(run.paths, VSWITCHD).state is State.RUNNING

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator, List, Tuple
 
 import pytest
 
@@ -370,6 +370,8 @@ def test_a_switch_that_runs_and_cannot_say_for_the_disk_that_it_is_configured_is
     host.signal(VSWITCHD, signal.SIGCONT)
     done = host.start().phase("ovs-vswitchd")
     assert done["outcome"] == "degraded" and "make room" in done["reason"] and host.pid(VSWITCHD) == before
+    problems = " ".join(host.status()["problems"])
+    assert "make room" in problems and "ovsxen restart" not in problems
     filler.unlink()
     host.vsctl("set", "bridge", "xenbr7", "external_ids:a=b")  # ovs-vswitchd's own write comes with the next change
     assert host.start().phase("ovs-vswitchd")["outcome"] == "unchanged"
@@ -381,6 +383,29 @@ def test_no_room_for_a_copy_is_a_warning_and_the_host_comes_up(host: SandboxHost
     done = host.start()
     assert any("no copy" in warning for warning in done.json["warnings"])
     assert host.beside("good") == [] and host.bridges() == []
+
+
+def test_the_restart_that_has_room_keeps_the_copy_that_was_missed(host: SandboxHost, small_disk: List[Path]) -> None:
+    mount(host.paths.dbdir, small_disk, host.paths.conf_db.stat().st_size // 1024 + 12)
+    host.start()
+    subprocess.run(["mount", "-o", "remount,size=4m", str(host.paths.dbdir)], check=True)
+    assert any("the next restart keeps one" in warning for warning in host.status()["warnings"])
+    assert host.ovsxen("restart").code == 0
+    assert host.status()["warnings"] == [] and len(host.beside("good")) == 1
+
+
+@pytest.mark.parametrize("verb", [("restart",), ("restart", "--save-flows")])
+def test_without_room_for_a_start_a_restart_is_refused_while_both_run(
+        host: SandboxHost, small_disk: List[Path], verb: Tuple[str, ...]) -> None:
+    mount(host.paths.dbdir, small_disk, 512)
+    host.start()
+    before = [host.pid(name) for name in (OVSDB_SERVER, VSWITCHD)]
+    filler = fill(host.paths.dbdir)
+    done = host.ovsxen(*verb)
+    assert done.code == 1 and "make room" in done.out
+    assert [host.pid(name) for name in (OVSDB_SERVER, VSWITCHD)] == before
+    filler.unlink()
+    assert host.ovsxen(*verb).code == 0
 
 
 def test_no_room_for_a_conversion_leaves_the_database_as_it_is_and_the_host_up(

@@ -13,7 +13,9 @@ from ovsxen.host import process
 
 BLOCK_BYTES = 1 << 20
 SMALL_BYTES = 1 << 20
+ROOM_BYTES = 4096
 STAGED_SUFFIX = ".staged"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NOT_LINKABLE = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 """A file gets no second name there (link(2)), and a copy may do."""
 
@@ -42,6 +44,22 @@ def write_file(path: Path, content: Iterable[bytes], mode: int = 0o644, *, durab
         raise
     if durable:
         sync_directory(path.parent)
+
+
+def is_full(directory: Path) -> bool:
+    """Not even something small can be written there, which is tried with a file that has no name.
+
+    The figures of statvfs(3) do not tell: ext4 counts blocks as free that it keeps from root, too (Linux,
+    Documentation/ABI/testing/sysfs-fs-ext4, reserved_clusters).
+    """
+    try:
+        fd = os.open(str(directory), os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            return os.write(fd, bytes(ROOM_BYTES)) < ROOM_BYTES
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return error.errno in NO_ROOM
 
 
 class Identity(NamedTuple):

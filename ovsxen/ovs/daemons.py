@@ -5,6 +5,7 @@ ovs-vswitchd has done its first configuration. No monitor process is started: on
 Open vSwitch's own monitor ignores SIGKILL and rests 10 s before it restarts a daemon a second time.
 """
 
+import errno
 import os
 import re
 import signal
@@ -208,8 +209,10 @@ def _require_started(paths: Paths, name: str, finished: proc.Finished, log_began
         if finished.returncode == 0:
             raise AdministratorError("%s ended right after its start" % name, "see %s" % paths.log(name))
         said = logged_since(paths, name, log_began, ("|ERR|", "|EMER|"))
-        raise AdministratorError("%s did not start (%s)" % (name, said[-1] if said else finished.complaint),
-                                 "see %s" % paths.log(name))
+        why = said[-1] if said else finished.complaint
+        no_room = os.strerror(errno.ENOSPC) in why  # it writes to /tmp, too: ovsdb-server.c, save_config
+        raise AdministratorError("%s did not start (%s)" % (name, why), "make room on the file systems of %s, %s and "
+                                 "/tmp" % (paths.dbdir, paths.logdir) if no_room else "see %s" % paths.log(name))
     return daemon
 
 

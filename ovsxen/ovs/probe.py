@@ -15,6 +15,8 @@ from ovsxen.ovs.lease import Lease, read_lease
 TABLE = "Open_vSwitch"
 RECEIVE_BYTES = 1 << 16
 ANSWER_BYTES = 1 << 20
+CANNOT_WRITE = "ovsdb-server cannot write conf.db"
+"""What is said of a switch whose database answers that."""
 
 
 class Probe:
