@@ -12,6 +12,7 @@ from ovsxen.look import Health, Link, Seen, SeenDaemon
 from ovsxen.ovs.daemons import OVSDB_SERVER
 from ovsxen.ovs.dblog import Kind
 from ovsxen.ovs.lease import FLOW_RESTORE_WAIT, read_lease
+from ovsxen.ovs.probe import CANNOT_WRITE
 from ovsxen.plan_boot import BOOT_ID_KEY
 from ovsxen.report import BAD, printable
 from ovsxen.watch_report import ENDED
@@ -74,7 +75,9 @@ def _is_off_on_purpose(seen: Seen) -> bool:
 def _daemon_problems(seen: Seen) -> List[str]:
     if _is_off_on_purpose(seen):
         return []
-    problems = [problem for problem in map(_daemon_problem, (seen, seen), (seen.server, seen.vswitchd)) if problem]
+    wanted = [one for one in (seen.server, seen.vswitchd)
+              if seen.disabled is None or one.health is not Health.STOPPED]
+    problems = [problem for problem in (_daemon_problem(seen, one) for one in wanted) if problem]
     if seen.disabled is not None:
         problems.append("the switch runs although %s: run `ovsxen stop`" % (
             seen.disabled.problem or "network.conf says bridge"))
@@ -105,7 +108,8 @@ def _switch_problems(seen: Seen) -> List[str]:
     problems = ["%s: see %s" % (told.problem, seen.paths.log(seen.server.daemon.name))] if told.problem else []
     if told.link is Link.DOWN and seen.vswitchd.health is Health.RUNNING:
         problems.append("ovs-vswitchd runs but is not connected to ovsdb-server: run `ovsxen restart`")
-    if told.link is Link.BEHIND:
+    if told.link is Link.BEHIND and not seen.disk_is_full and not any(
+            CANNOT_WRITE in problem for problem in _watch_problems(seen)):
         problems.append("ovs-vswitchd has not configured what the database says: it is busy or stuck, see %s and look "
                         "again; if it stays so, run `ovsxen restart`" % seen.paths.log(seen.vswitchd.daemon.name))
     if told.switch is None:
@@ -157,7 +161,7 @@ def _boot_problems(seen: Seen) -> List[str]:
     if seen.worker is not None and seen.worker.is_halted:
         problems.append("%s has begun to start, stop or restart the switch and does not go on: %s" % (
             seen.worker.label, seen.worker.remedy))
-    if seen.report is None:
+    if seen.report is None or seen.disabled is not None:
         return problems
     if not seen.report.finished and seen.start_under_way:
         problems.append("a start is under way: look again when it has ended")

@@ -75,6 +75,13 @@ def test_a_switch_that_still_runs_in_bridge_mode_is_degraded(host: SandboxHost) 
     assert host.ovsxen("status").code == 3
 
 
+def test_in_bridge_mode_nobody_is_told_to_start_what_is_to_stay_off(host: SandboxHost, tmp_path: Path) -> None:
+    assert host.ovsxen("start", OVS_PKGDATADIR=str(tmp_path)).code == 5
+    assert any("at this boot, host failed" in problem for problem in host.status()["problems"])
+    host.write(host.paths.network_conf, "bridge\n")
+    assert (host.status()["verdict"], host.status()["problems"]) == ("disabled", [])
+
+
 def test_a_switch_that_has_not_configured_everything_is_behind(host: SandboxHost) -> None:
     host.start()
     host.signal(VSWITCHD, signal.SIGKILL)
