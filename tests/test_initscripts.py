@@ -435,6 +435,13 @@ def test_systemd_has_nothing_to_say_about_the_units(tmp_path: Path, unit: Path) 
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
+def test_systemd_has_nothing_to_say_about_what_newer_ones_get_beside_the_unit(tmp_path: Path) -> None:
+    (tmp_path / (UNIT.name + ".d")).mkdir()
+    shutil.copy(str(INITSCRIPTS / "openvswitch-oom.conf"), str(tmp_path / (UNIT.name + ".d")))
+    done = verify(tmp_path, UNIT)
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=named)
 def test_systemd_would_have_said_so(tmp_path: Path, unit: Path) -> None:
     assert "TasksMost" in verify(tmp_path, unit, "TasksMost=1\n").err

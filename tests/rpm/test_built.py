@@ -27,6 +27,7 @@ OWN_FILES = {
     "/usr/lib/ovsxen/tenacity/__init__.py": "-rw-r--r--",
     "/etc/xapi.d/plugins/openvswitch-cfg-update": "-rwxr-xr-x",
     "/usr/lib/systemd/system/openvswitch.service": "-rw-r--r--",
+    "/usr/lib/systemd/system/openvswitch.service.d/oom.conf": "-rw-r--r--",
     "/usr/lib/systemd/system/openvswitch-xapi-sync.service": "-rw-r--r--",
     "/etc/sysconfig/openvswitch": "-rw-r--r--",
     "/usr/share/openvswitch/scripts/sysconfig.template": "-rw-r--r--",
