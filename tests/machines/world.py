@@ -1,6 +1,7 @@
 """The file system of a XenServer host with ovsxen on it, as layers: Debian's tree below, what we put there on top."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import NamedTuple, Tuple
 
@@ -34,14 +35,18 @@ class World(NamedTuple):
         return self._replace(layers=(layer,) + self.layers, work=layer.parent)
 
     def after(self, script: str) -> "World":
-        """Another world: this one after a script for its shell, in which nothing may fail, before any boot."""
-        number = len(self.layers)
-        upper, merged, scratch = (self.work / ("%s-%d" % (name, number)) for name in ("after", "merged", "scratch"))
+        """Another world: this one after a script for its shell, in which nothing may fail, before any boot.
+
+        There may be several of one world, each with a disk of its own.
+        """
+        work = Path(tempfile.mkdtemp(prefix="after-", dir=str(self.work)))
+        upper, merged, scratch = (work / name for name in ("upper", "merged", "scratch"))
         for directory in (upper, merged, scratch):
-            directory.mkdir()
+            directory.mkdir(mode=0o755)
         own = ",upperdir=%s,workdir=%s" % (upper, scratch)
         in_private_mounts(mount_command(self.layers, merged, own), "chroot %s sh -ec '%s'" % (merged, script))
-        return self._replace(layers=(upper,) + self.layers)
+        merged.rmdir()
+        return self._replace(layers=(upper,) + self.layers, work=work)
 
     @property
     def image(self) -> Path:
