@@ -52,7 +52,7 @@ vm-bench: venv
 	@tools/install-packages machines
 	$(BIN)/python -m bench.machine_boots $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# As a host has it, without Open vSwitch itself: make install DESTDIR=/some/root [INIT=systemd|sysv]
+# As a host has it, without Open vSwitch itself: make install DESTDIR=/some/root [INIT=systemd|systemd-219|sysv]
 install:
 	@tools/install-tree "$(DESTDIR)" $(INIT)
 	@bundled=$$(tools/fetch-bundled) && tools/unpack-bundled "$(DESTDIR)/usr/lib/ovsxen" \

@@ -273,6 +273,18 @@ def test_units_or_init_scripts_are_installed(workshop: Workshop) -> None:
     assert "init.d" not in units and "/system/openvswitch.service" not in scripts
 
 
+@pytest.mark.parametrize("version, init", [("219", "systemd-219"), ("242", "systemd-219"), ("243", "systemd")])
+def test_a_systemd_gets_what_it_knows(workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str,
+                                      init: str) -> None:
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho 'systemd %s (%s-78.el7)'\n" % (version, version))
+    systemctl.chmod(0o755)
+    monkeypatch.setenv("PATH", "%s:%s" % (tmp_path, os.environ["PATH"]))
+    spec = workshop.parsed({}, "--with", "systemd")
+    assert re.search(r"tools/install-tree \S+ %s$" % init, spec, re.M)
+    assert ("/system/openvswitch.service.d" in spec) == (init == "systemd")
+
+
 def test_open_vswitchs_tests_run_unless_they_are_not_wanted(workshop: Workshop) -> None:
     flags = {"openvswitch_testsuiteflags": "-j4 1-100"}
     assert re.search(r"make \S+ \S+ check RECHECK=yes .*\n *TESTSUITEFLAGS='-j4 1-100'", workshop.parsed(flags))
