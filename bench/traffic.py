@@ -1,4 +1,4 @@
-"""Frames through a switch, 1,000 a second, and how long none arrived.
+"""Frames through a switch, 1,000 a second unless told otherwise, and how long none arrived.
 
 `probing` starts the prober, which is this file run as a program inside a network namespace: where the far ends of the
 switch's ports are, so that every frame crosses the switch. It runs as a real-time process where it may, because a pause
@@ -118,9 +118,11 @@ def probing(namespace: str, pairs: Tuple[Pair, ...], patience_s: float = PATIENC
 
 
 @contextmanager
-def probing_by(enter: Tuple[str, ...], pairs: Tuple[Pair, ...], patience_s: float = PATIENCE_S) -> Iterator[Prober]:
-    """The same where the words of `enter` run a program."""
-    argv = enter + (sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(patience_s)) + sum(pairs, ())
+def probing_by(enter: Tuple[str, ...], pairs: Tuple[Pair, ...], patience_s: float = PATIENCE_S,
+               every_s: float = EVERY_S) -> Iterator[Prober]:
+    """The same where the words of `enter` run a program. `every_s`: from one frame to the next of a pair."""
+    words = (sys.executable, "-I", "-S", str(Path(__file__).resolve()), str(patience_s), str(every_s))
+    argv = enter + words + sum(pairs, ())
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           universal_newlines=True, start_new_session=True) as child:
         try:
@@ -183,8 +185,9 @@ class Line:
 class _Probe:
     """All pairs, probed in one loop. It ends when its stdin does, so with whoever started it."""
 
-    def __init__(self, pairs: List[Pair], patience_s: float) -> None:
+    def __init__(self, pairs: List[Pair], patience_s: float, every_s: float) -> None:
         self.patience_s = patience_s
+        self.every_s = every_s
         self.stopped_s = float("inf")
         self.lines = [Line(pair, number) for number, pair in enumerate(pairs)]
         self.by_ear: Dict[socket.socket, Line] = {line.ear: line for line in self.lines}
@@ -205,7 +208,7 @@ class _Probe:
         """Every pair once, so that it is known to work; gives one that stays silent."""
         end_s = time.monotonic() + self.patience_s
         while time.monotonic() < end_s and not all(line.received for line in self.lines):
-            self._tick(time.monotonic() + EVERY_S)
+            self._tick(time.monotonic() + self.every_s)
         return next((line for line in self.lines if not line.received), None)
 
     def _probe(self) -> float:
@@ -220,7 +223,7 @@ class _Probe:
             longest_s, last_s = max(longest_s, now_s - last_s), now_s
             if self.stopped_s > now_s and select.select([sys.stdin], [], [], 0)[0]:
                 self.stopped_s = now_s
-            next_s = max(next_s + EVERY_S, now_s)  # what it was late for is not made up for
+            next_s = max(next_s + self.every_s, now_s)  # what it was late for is not made up for
             self._tick(next_s)
         return longest_s
 
@@ -252,5 +255,5 @@ def _be_on_time() -> None:
 
 if __name__ == "__main__":
     _be_on_time()
-    devices = sys.argv[2:]
-    _Probe([Pair(*pair) for pair in zip(devices[::2], devices[1::2])], float(sys.argv[1])).run()
+    patience, every, *devices = sys.argv[1:]
+    _Probe([Pair(*pair) for pair in zip(devices[::2], devices[1::2])], float(patience), float(every)).run()
