@@ -5,21 +5,19 @@ so bridges are in userspace, on real devices; and what the page cache has outliv
 from the next.
 """
 
-import copy
-import json
 import os
 import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from ovsxen.host.systemd import SWITCH_UNIT
 from tests import container
 from tests.container import Container
 from tests.machines import rootfs
 from tests.machines.vm import Ran
-from tests.machines.world import NETWORKS, World, mount_command
+from tests.machines.world import World, mount_command
 
 REBOOT = 133
 """What systemd-nspawn ends with where it is to be started again (systemd-nspawn(1))."""
@@ -29,16 +27,30 @@ SWITCH_ON = '%s\nexec "$@"'
 WORDS = ("systemd.journald.forward_to_console=1", "systemd.show_status=0")
 """The journal on its console, which is there when the container is gone."""
 
+VSCTL = """#!/bin/sh
+# Every bridge that is made, but for those of VLANs, is one in userspace.
+name='' last='' more=''
+netdev() { more="$more -- set Bridge $name datapath_type=netdev"; }
+for word; do
+    if [ "$last" = add-br ]; then
+        name=$word
+    elif [ -n "$name" ]; then
+        [ "$word" != -- ] || netdev
+        name=''
+    fi
+    last=$word
+done
+[ -z "$name" ] || netdev
+# shellcheck disable=SC2086
+exec /usr/bin/ovs-vsctl "$@" $more
+"""
+
 
 def fit(world: World) -> World:
     """What a world needs in a container: a kernel that has Open vSwitch, and bridges in userspace."""
     layer = world.work / "container"
     container.build_module_in(layer / "usr")
-    networks: Any = copy.deepcopy(NETWORKS)
-    for wanted in networks["bridges"].values():
-        if "vlan" not in wanted:
-            wanted["datapath_type"] = "netdev"
-    rootfs.write(layer / "var/lib/xcp/networkd.db", json.dumps(networks))
+    rootfs.write(layer / "usr/local/bin/ovs-vsctl", VSCTL, 0o755)
     return world.with_layer(layer)
 
 

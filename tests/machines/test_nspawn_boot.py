@@ -70,7 +70,7 @@ def test_nothing_that_comes_after_the_switch_begins_before_that_is_configured(
 
 
 def test_a_reboot_purges_last_boots_bridges_before_networkd_makes_its_own(host: Nspawn) -> None:
-    host.tell("ovs-vsctl add-br left-over -- set Bridge left-over datapath_type=netdev")
+    host.tell("ovs-vsctl add-br left-over")
     first = host.boot_id
     host.reboot()
     assert host.boot_id != first
@@ -80,7 +80,7 @@ def test_a_reboot_purges_last_boots_bridges_before_networkd_makes_its_own(host: 
 
 
 def test_a_host_whose_power_was_cut_boots_as_any_other(host: Nspawn) -> None:
-    host.tell("ovs-vsctl add-br left-over -- set Bridge left-over datapath_type=netdev")
+    host.tell("ovs-vsctl add-br left-over")
     host.power_cut()
     assert host.power_on().wait_booted() == "running"
     assert found_by_networkd(host) == []

@@ -10,7 +10,8 @@ from tests.machines.nspawn import Nspawn
 NETWORKD, XAPI = "xcp-networkd.service", "xapi.service"
 UNITS = (SWITCH_UNIT, SYNC_UNIT, NETWORKD, XAPI)
 DAEMONS = (OVSDB_SERVER, VSWITCHD)
-FORWARDING = "ovs-vsctl --no-headings --columns=name,ofport,error,external_ids list Interface"
+BRIDGES = "for bridge in $(ovs-vsctl list-br); do echo $bridge: $(ovs-vsctl list-ports $bridge); done"
+INTERFACES = "ovs-vsctl --no-headings --columns=name,ofport,error,external_ids list Interface | sort"
 
 
 class Seen(NamedTuple):
@@ -37,7 +38,7 @@ def is_well(host: Nspawn) -> bool:
 def look(host: Nspawn) -> Seen:
     """Once it has come to rest."""
     host.unit().wait_until(lambda: is_well(host))
-    return Seen(pids(host), host.tell("ovs-vsctl show | grep -v '^ *error'"), host.tell(FORWARDING))
+    return Seen(pids(host), host.tell(BRIDGES), host.tell(INTERFACES))
 
 
 def assert_whole_again(host: Nspawn, before: Seen, *others: str) -> None:
