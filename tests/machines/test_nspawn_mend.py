@@ -10,6 +10,8 @@ from tests.machines.nspawn import Nspawn
 from tests.machines.watching import DAEMONS, UNITS, assert_whole_again, look, pids
 from tests.machines.world import World
 
+pytestmark = pytest.mark.selection
+
 
 @pytest.fixture
 def plugged(host: Nspawn) -> Nspawn:

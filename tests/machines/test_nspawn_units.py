@@ -11,6 +11,8 @@ from tests.machines.nspawn import Nspawn
 from tests.machines.world import World
 from tests.test_systemd_unit import *  # noqa: F403  # all that there is
 
+pytestmark = pytest.mark.selection
+
 
 @pytest.fixture(scope="module")  # type: ignore[no-redef]  # in place of the one that came with them
 def container(base: Path, container_world: World) -> Iterator[Container]:

@@ -14,6 +14,7 @@ from tests.machines.watching import assert_whole_again, is_well, look
 from tests.machines.world import World
 from tests.rpm import built, packages
 
+pytestmark = pytest.mark.selection
 LEAVES_A_SIGN = '\nimport os\nopen("/run/newer.%s.%d" % (__name__.split(".")[-1], os.getpid()), "w").close()\n'
 RELEASE = "1000"
 PROGRAM_OF = {SWITCH_UNIT: "supervise", SYNC_UNIT: "sync"}
