@@ -13,7 +13,8 @@ from tests.conftest import LIMIT_S, REPOSITORY
 
 CACHE = Path(os.environ.get("RPM_CACHE", str(REPOSITORY / "build/cache")))
 PARTS = ("./boot/vmlinuz-*", "./lib/modules/*/modules.*") + tuple("./lib/modules/*/kernel/" + path for path in (
-    "net/*", "lib/*", "crypto/*", "arch/*", "drivers/net/vxlan/*", "drivers/net/geneve.ko*", "drivers/net/veth.ko*"))
+    "net/*", "lib/*", "crypto/*", "arch/*", "drivers/net/vxlan/*", "drivers/net/geneve.ko*", "drivers/net/veth.ko*",
+    "drivers/virtio/*", "drivers/block/virtio_blk.ko*", "fs/ext4/*", "fs/jbd2/*", "fs/mbcache.ko*"))
 DOWNLOAD = """
 apt-cache show "$1" >/dev/null 2>&1 || apt-get -qq update
 apt-get -qq -o APT::Sandbox::User=root download "$1" || {
@@ -42,7 +43,9 @@ def shell(command: str, *arguments: str, cwd: Path) -> None:
 
 
 def fetch(release: str) -> Path:
-    """The kernel, and the modules that Open vSwitch's may need; kept beside the headers that those were built with."""
+    """The kernel, the modules that Open vSwitch's may need, and those of a virtual disk and its file system; kept
+    beside the headers that the first were built with.
+    """
     kernel = CACHE / ("image-%s-%s" % (release, hashlib.sha256(" ".join(PARTS).encode()).hexdigest()[:12]))
     if not kernel.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
