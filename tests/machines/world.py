@@ -7,19 +7,12 @@ from typing import NamedTuple, Tuple
 
 from ovsxen.sandbox import certificates, contents
 from tests.conftest import REPOSITORY
-from tests.machines import loader, rootfs
+from tests.machines import loader, networks, rootfs
 from tests.machines.rootfs import Rootfs, link, run, write
 
 HOST = Path(__file__).resolve().parent / "host"
 STAND_INS = "usr/lib/stand-ins"
 DISK_BYTES = 1500 << 20
-NETWORK_UUID = {"xenbr0": "8b1b3a4e-0000-4000-8000-000000000000", "xenbr1": "8b1b3a4e-0000-4000-8000-000000000001",
-                "xapi0": "8b1b3a4e-0000-4000-8000-000000000002"}
-NETWORKS = {"bridges": {
-    "xenbr0": {"ports": ["eth0"], "bridge_mac": "00:16:3e:00:00:00", "network_uuid": NETWORK_UUID["xenbr0"],
-               "address": "192.0.2.1/24"},
-    "xenbr1": {"ports": ["eth1"], "bridge_mac": "00:16:3e:00:00:01", "network_uuid": NETWORK_UUID["xenbr1"]},
-    "xapi0": {"vlan": ["xenbr0", 100], "bridge_mac": "00:16:3e:00:00:02", "network_uuid": NETWORK_UUID["xapi0"]}}}
 XAPIS_PLUGIN = "#!/bin/sh\necho 'XAPI has called its own plugin' >&2\nexit 1\n"
 
 
@@ -77,8 +70,11 @@ def put_host(layer: Path) -> None:
     """All that is XenServer's: its inventory and settings, and what stands in for its services."""
     write(layer / "etc/xensource-inventory", contents.INVENTORY)
     write(layer / "etc/xensource/network.conf", "openvswitch\n")
-    write(layer / "var/lib/xcp/networkd.db", json.dumps(NETWORKS))
+    write(layer / "var/lib/xcp/networkd.db", json.dumps(networks.networkd_db()))
     certificates.make_host_pem(layer / "etc/xensource/xapi-ssl.pem")
+    controller = layer / "var/lib/controller"
+    controller.mkdir(parents=True)
+    certificates.make_controller(controller)
     for path in HOST.iterdir():
         if path.suffix == ".service":
             units = layer / "etc/systemd/system"
