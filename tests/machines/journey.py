@@ -162,7 +162,7 @@ def read_guest(vm: Vm) -> Dict[str, str]:
 def stream_during(vm: Vm, command: str) -> Tuple[Stream, str]:
     """Frames while a command runs; gives what that says, too."""
     vm.tell("systemd-run -q -p Type=notify --unit=stream /%s/stream guest1 guest2 /run/stream.json" % STAND_INS)
-    said = vm.tell(command)
+    said = vm.tell(command, 240)
     vm.tell("systemctl stop stream")
     heard = json.loads(vm.tell("cat /run/stream.json"))
     return Stream(heard["sent"], tuple(heard["lost"]), heard["goes_on"]), said
