@@ -20,6 +20,10 @@ MADE_WITHIN_S = 900
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "kmod", "iproute2", "iputils-ping", "dbus", "procps", "openssl", "python3",
     "openvswitch-switch", "openvswitch-common")
+MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+WITHOUT_WORD = {"bullseye": "--setup-hook=%s/setup00.sh" % MERGED_USR}
+"""Suites without a package that says that /usr is merged, which is what the second part of that hook puts in."""
+
 LEFT_OUT = ("man", "doc", "locale", "info")
 OWN_UNITS = tuple(name + ".service" for name in (
     "openvswitch-switch", "ovsdb-server", "ovs-vswitchd", "ovs-record-hostname"))
@@ -99,7 +103,7 @@ def _mmdebstrap_argv(suite: str, tree: Path) -> List[str]:
     site, keyring = _mirror()
     source = "deb [%s] %s %s main" % ("signed-by=" + keyring if keyring else "", site, suite)
     return ["mmdebstrap", "--quiet", "--mode=root", "--format=directory", "--variant=minbase",
-            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=" + ",".join(PACKAGES)] + [
+            WITHOUT_WORD.get(suite, "--hook-dir=" + MERGED_USR), "--include=" + ",".join(PACKAGES)] + [
             "--dpkgopt=path-exclude=/usr/share/%s/*" % name for name in LEFT_OUT] + [
             '--aptopt=Acquire::Check-Valid-Until "false"', '--aptopt=APT::Install-Recommends "false"',
             "--customize-hook=%s" % (HERE / "add-kernel"), suite, str(tree), source.replace("[] ", "")]
