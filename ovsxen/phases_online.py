@@ -183,12 +183,12 @@ def wait_configured(run: Run, vswitchd: Daemon, next_cfg: int, within_s: float) 
 
     Raises NoAnswer, at once where it has ended; AdministratorError where the disk refuses that anything is said.
     """
-    deadline = Deadline(within_s)
+    deadline, answer_s = Deadline(within_s), run.settings.answer_timeout_s
     with open_database(run) as connection:
-        if ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S)):
+        if ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S), answer_s):
             return
-        ovsdb.touch(connection, run.settings.answer_timeout_s)  # refused, where ovs-vswitchd's word would be too
-        while not ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S)):
+        ovsdb.touch(connection, answer_s)  # refused, where ovs-vswitchd's word would be too
+        while not ovsdb.wait_configured(connection, next_cfg, deadline.at_most_s(WAIT_SLICE_S), answer_s):
             _require_alive(run, vswitchd)
             if deadline.has_passed():
                 raise NoAnswer("%s has not configured what the database says after %g s" % (vswitchd.label, within_s),

@@ -6,17 +6,21 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
 import pytest
 
-from ovsxen.errors import AdministratorError
-from ovsxen.ovs import dblog, ovsdb
+from ovsxen import phases_online
+from ovsxen.errors import AdministratorError, NoAnswer
+from ovsxen.host.settings import read_settings
+from ovsxen.ovs import daemons, dblog, ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
 from ovsxen.ovs.jsonrpc import Connection
 from ovsxen.sandbox import contents
+from ovsxen.sequence import Host, Run
 from tests.conftest import MakeHost, SandboxHost, processes_of
 
 QUICK = ("OVSXEN_ANSWER_TIMEOUT=1", "OVSXEN_START_TIMEOUT=2")
@@ -45,6 +49,22 @@ def test_a_hung_ovsdb_server_fails_start_and_status_in_seconds_by_name(host: San
     assert status.code == 4 and any(label in problem for problem in status.json["problems"])
     assert status.json["daemons"][OVSDB_SERVER]["state"] == "hung"
     assert host.ovsxen("restart").code == 0
+    assert host.status()["verdict"] == "running"
+
+
+def test_a_server_that_is_late_to_say_whether_the_switch_is_configured_has_its_answer_timeout(
+        host: SandboxHost) -> None:
+    host.start()
+    vswitchd, next_cfg = daemons.find(host.paths, VSWITCHD), int(host.column("next_cfg"))
+    run = Run(Host(host.paths, read_settings(host.paths)), lambda _: None)
+    hasty = Run(Host(host.paths, run.settings._replace(answer_timeout_s=0.1)), lambda _: None)
+    host.signal(OVSDB_SERVER, signal.SIGSTOP)
+    with pytest.raises(NoAnswer, match="within 0.6 s"):
+        phases_online.wait_configured(hasty, vswitchd, next_cfg, 20.0)
+    wakes = threading.Timer(2.0, host.signal, (OVSDB_SERVER, signal.SIGCONT))
+    wakes.start()
+    phases_online.wait_configured(run, vswitchd, next_cfg, 20.0)
+    wakes.join()
     assert host.status()["verdict"] == "running"
 
 

@@ -122,11 +122,14 @@ def touch(connection: Connection, within_s: float) -> None:
     commit(connection, [_operation("mutate", mutations=[["next_cfg", "+=", 1]])], within_s)
 
 
-def wait_configured(connection: Connection, next_cfg: int, within_s: float) -> bool:
-    """Wait, in the server, until vswitchd says that it has configured generation `next_cfg`; tells whether it did."""
+def wait_configured(connection: Connection, next_cfg: int, within_s: float, answer_within_s: float = 1.0) -> bool:
+    """Wait, in the server, until vswitchd says that it has configured generation `next_cfg`; tells whether it did.
+
+    The server has `answer_within_s` more to say so.
+    """
     wait = _wait(int(within_s * 1000), [], [], where=[["cur_cfg", "<", next_cfg]])
     try:
-        transact(connection, [wait], within_s + 1.0)
+        transact(connection, [wait], within_s + answer_within_s)
     except TransactionRefused as refused:
         if refused.error == TIMED_OUT:
             return False
