@@ -97,7 +97,7 @@ def _remove_leftovers(job: Job) -> None:
         flows.remove_leftovers(paths)
         for path in (paths.update_report, paths.guarded_bridge, paths.historic_ca, paths.opened_port,
                      paths.dbdir / snapshots.PREFIX):
-            files.remove_staged(path.parent, path.name)
+            files.remove_staged(path.parent, path.name, excludes_others=True)
     except OSError as error:
         job.note(str(refused_by_system("what a killed update left could not be removed", error)))
 

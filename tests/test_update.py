@@ -545,6 +545,15 @@ def test_killed_anywhere_it_leaves_the_old_or_the_new_and_the_next_run_ends_it(u
         old = {"ssl:%s:6632" % address}
 
 
+def test_what_an_update_had_staged_at_a_power_cut_goes_though_another_process_has_its_pid(up: SandboxHost) -> None:
+    left = [up.paths.dbdir / (".%s.%d.staged" % (name, os.getpid()))
+            for name in ("reset-000001.json", up.paths.historic_ca.name, up.paths.opened_port.name)]
+    for path in left:
+        path.touch()
+    update(up)
+    assert [path.name for path in left if path.exists()] == []
+
+
 def test_an_update_that_was_killed_shows_in_status(up: SandboxHost, xapi: FakeXapi) -> None:
     xapi.faults.set("silence")
     run = up.spawn("update")

@@ -163,14 +163,15 @@ def staged_name(path: Path) -> Path:
     return path.parent / (".%s.%d%s" % (path.name, os.getpid(), STAGED_SUFFIX))
 
 
-def remove_staged(directory: Path, prefix: str) -> None:
+def remove_staged(directory: Path, prefix: str, *, excludes_others: bool = False) -> None:
     """Remove what killed processes had staged for files whose names begin so; what a live one stages is left alone.
 
-    Raises OSError.
+    Where a lock of the caller's `excludes_others` who stage there, a live process with that pid is another one: pids
+    come again with each boot. Raises OSError.
     """
     for staged in directory.glob(".%s*%s" % (prefix, STAGED_SUFFIX)):
         pid = staged.name[:-len(STAGED_SUFFIX)].rpartition(".")[2]
-        if pid.isdigit() and process.read_process(int(pid)) is None:
+        if pid.isdigit() and (excludes_others or process.read_process(int(pid)) is None):
             remove_if_there(staged)
 
 
