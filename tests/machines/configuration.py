@@ -133,6 +133,11 @@ def find_torn(root: Path) -> Tuple[Torn, ...]:
     return tuple(sorted(torn for torn in found if torn.problem))
 
 
+def is_of_update(staged: str) -> bool:
+    """What an update had staged goes with the next update, not with a boot: XAPI runs that in its own start."""
+    return "/.reset-" in staged
+
+
 def find_staged(root: Path) -> Tuple[str, ...]:
     """What was about to become a file of ours."""
     return tuple(sorted("/%s" % path.relative_to(root) for path in _files(root) if STAGED.fullmatch(path.name)))

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from tests.machines import offline, verdict
-from tests.machines.configuration import Configuration, Torn, find_staged, find_torn, read_configuration
+from tests.machines.configuration import (
+    Configuration, Torn, find_staged, find_torn, is_of_update, read_configuration)
 from tests.machines.rootfs import write
 from tests.machines.verdict import Seen
 from tests.machines.vm import RUN_WITHIN_S, Setup, Vm
@@ -145,6 +146,7 @@ class Cut(NamedTuple):
     then: Configuration
     then_torn: Tuple[Torn, ...]
     then_staged: Tuple[str, ...]
+    """Less what only an update removes, which comes with XAPI's start: test_flushes.py has that."""
 
     def __str__(self) -> str:
         """A line of a table."""
@@ -219,8 +221,9 @@ def cut(moment: Moment, prepared: Prepared, work: Path) -> Cut:
         then = offline.look_into(vm.disk, work / "then")
         configured = read_configuration(then / CONF_DB)
         assert configured is not None, vm.describe()
+        left = tuple(name for name in find_staged(then) if not is_of_update(name))
         return Cut(moment, after_s, last_said, read_configuration(at_cut / CONF_DB), find_torn(at_cut),
-                   find_staged(at_cut), seen, configured, find_torn(then), find_staged(then))
+                   find_staged(at_cut), seen, configured, find_torn(then), left)
     finally:
         vm.remove()
 

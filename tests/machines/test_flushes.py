@@ -54,6 +54,13 @@ class Flushed(NamedTuple):
     torn: Tuple[Torn, ...]
     staged: Tuple[str, ...]
 
+    @property
+    def needs_update(self) -> bool:
+        """It is for XAPI to have what an update had staged removed, so the boot is one with XAPI, which knows of no
+        controller.
+        """
+        return any(is_of_update(name) for name in self.staged)
+
     def __str__(self) -> str:
         """A line of a table."""
         return "%5d writes | %s | %s%s%s" % (
@@ -151,7 +158,7 @@ def _boot(logged: Logged, one: Flushed, work: Path) -> NextBoot:
     copy_sparsely(logged.world.image, work / "replayed")
     write_log.replay(logged.log, logged.writes[:one.writes], work / "replayed")
     (work / "replayed").rename(work / "disk.img")
-    vm = Vm(world, work / "vm", Setup(append=SMALLER, loader=logged.world.loader))
+    vm = Vm(world, work / "vm", Setup("" if one.needs_update else SMALLER, loader=logged.world.loader))
     try:
         vm.power_on()
         seen = verdict.look(vm)
@@ -215,5 +222,6 @@ def test_a_boot_from_each_of_these_disks_comes_up_and_tells_the_truth(
         verdict.assert_came_up(boot.seen, boot.then)
         assert bool(boot.seen.notes) == bool(one.torn), one
         assert boot.torn == () and boot.staged == (), one
-        assert one.configuration is not None and boot.then.managers == one.configuration.managers, one
+        managers = one.configuration.managers if one.configuration and not one.needs_update else ()
+        assert boot.then.managers == managers, one
         assert boot.then.schema != pasts.OLDER, one
