@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from tests.machines import offline, verdict
-from tests.machines.configuration import (
-    Configuration, Torn, find_staged, find_torn, is_of_update, read_configuration)
+from tests.machines.configuration import Configuration, Torn, find_staged, find_torn, is_of_update, read_configuration
 from tests.machines.rootfs import write
 from tests.machines.verdict import Seen
 from tests.machines.vm import RUN_WITHIN_S, Setup, Vm

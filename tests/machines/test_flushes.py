@@ -23,6 +23,7 @@ from tests.machines.configuration import (
     Torn,
     find_staged,
     find_torn,
+    is_of_update,
     read_configuration,
 )
 from tests.machines.cuts import BEFORE_AN_UPDATE, CONF_DB, SCHEMA, SMALLER, UPDATE
