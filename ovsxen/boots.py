@@ -109,14 +109,17 @@ def start_in(report: Optional[Report]) -> Optional[Start]:
 
 
 def write_history(path: Path, history: History) -> None:
-    """Replace the file, so that a power cut leaves the old or the new one. Raises OSError."""
+    """Replace the file, so that a power cut leaves the old or the new one. Raises OSError.
+
+    The daemon alone does this, and there is one.
+    """
     import json
 
     text = json.dumps({"schema": SCHEMA, "boots": [_boot_as_json(boot) for boot in history.boots]}, indent=1,
                       ensure_ascii=False)
     if files.make_directory(path.parent, 0o755):
         files.sync_directory(path.parent.parent)
-    files.remove_staged(path.parent, path.name)
+    files.remove_staged(path.parent, path.name, excludes_others=True)
     files.write_file(path, [text.encode("utf-8", "backslashreplace") + b"\n"])
 
 

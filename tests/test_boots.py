@@ -163,7 +163,8 @@ def test_a_phase_that_cannot_be_makes_no_history(tmp_path: Path, odd: Dict[str, 
     assert read_history(path).boots == ()
 
 
-def test_what_a_killed_writer_has_staged_goes_with_the_next_one(tmp_path: Path) -> None:
-    (tmp_path / ".boots.json.4194304.staged").write_text("half")
+@pytest.mark.parametrize("pid", [4194304, os.getppid()], ids=["of nobody", "of another process since the boot"])
+def test_what_a_killed_writer_has_staged_goes_with_the_next_one(tmp_path: Path, pid: int) -> None:
+    (tmp_path / (".boots.json.%d.staged" % pid)).write_text("half")
     write_history(tmp_path / "boots.json", History((boot("a", WELL),)))
     assert os.listdir(str(tmp_path)) == ["boots.json"]
