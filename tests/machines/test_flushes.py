@@ -29,7 +29,7 @@ from tests.machines.configuration import (
 from tests.machines.cuts import BEFORE_AN_UPDATE, CONF_DB, SCHEMA, SMALLER, UPDATE
 from tests.machines.offline import Disk
 from tests.machines.verdict import Seen
-from tests.machines.vm import Setup, Vm, copy_sparsely
+from tests.machines.vm import Setup, Vm, copy_sparsely, write_log_of
 from tests.machines.world import World
 from tests.machines.write_log import Write
 
@@ -89,12 +89,12 @@ def logged(base: Path, world: World) -> Iterator[Logged]:
         vm.power_on()
         for command in BEFORE_AN_UPDATE:
             vm.tell(command)
-        before_update = len(write_log.read_writes(vm.write_log))
+        before_update = len(write_log.read_writes(write_log_of(vm)))
         vm.tell(UPDATE)
         vm.tell("sync")
         vm.monitor("quit")
         vm.power_cut()
-        yield Logged(past, vm.write_log, write_log.read_writes(vm.write_log), before_update, vm.disk)
+        yield Logged(past, write_log_of(vm), write_log.read_writes(write_log_of(vm)), before_update, vm.disk)
     finally:
         if vm.boots:
             print(vm.describe())

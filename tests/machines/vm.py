@@ -69,15 +69,8 @@ class Vm:
         self._answers: Dict[int, Dict[str, Any]] = {}
         self._asked = 0
         work.mkdir(parents=True, exist_ok=True)
-        if setup.logged:
-            copy_sparsely(world.image, self.disk)
-            self.write_log.touch()
-        elif not self.disk.exists():
-            make_overlay(world.image, self.disk)
-
-    @property
-    def write_log(self) -> Path:
-        return self.work / "writes"
+        if not self.disk.exists():
+            make_disk(self)
 
     @property
     def console(self) -> str:
@@ -260,6 +253,18 @@ class Vm:
         shutil.rmtree(str(self.work))
 
 
+def make_disk(vm: Vm) -> None:
+    if vm.setup.logged:
+        copy_sparsely(vm.world.image, vm.disk)
+        write_log_of(vm).touch()
+    else:
+        make_overlay(vm.world.image, vm.disk)
+
+
+def write_log_of(vm: Vm) -> Path:
+    return vm.work / "writes"
+
+
 def copy_sparsely(image: Path, copy: Path) -> None:
     subprocess.run(["cp", "--sparse=always", str(image), str(copy)], check=True)
 
@@ -283,5 +288,5 @@ def disk_argv(vm: Vm) -> List[str]:
     backend = "file=%s,format=qcow2" % vm.disk
     if vm.setup.logged:
         backend = "driver=blklogwrites,file.driver=file,file.filename=%s,log.driver=file,log.filename=%s" % (
-            vm.disk, vm.write_log)
+            vm.disk, write_log_of(vm))
     return ["-drive", backend + ",if=none,id=disk,cache=writeback", "-device", "virtio-blk-pci,drive=disk"]
