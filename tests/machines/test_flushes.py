@@ -147,9 +147,11 @@ def next_boots(base: Path, logged: Logged, flushed: Tuple[Flushed, ...]) -> Dict
     for one in flushed:
         distinct.setdefault(one.digest, one)
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        boots = pool.map(lambda one: _boot(logged, one, base / "flushes" / ("boot-%d" % one.writes)),
-                         distinct.values())
-        return dict(zip(distinct, boots))
+        booted = dict(zip(distinct, pool.map(
+            lambda one: _boot(logged, one, base / "flushes" / ("boot-%d" % one.writes)), distinct.values())))
+    for digest, boot in booted.items():
+        print("%s boots | %s | %s" % (digest[:8], boot.seen.status.get("verdict"), boot.then.describe()))
+    return booted
 
 
 def _boot(logged: Logged, one: Flushed, work: Path) -> NextBoot:
