@@ -4,7 +4,6 @@ Nothing here changes anything, and every question has a deadline: a daemon that 
 holds its lock.
 """
 
-import os
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
@@ -148,8 +147,8 @@ def look(host: Host) -> Seen:
         start_under_way=process.is_locked(paths.turn), worker=process.find_flock_holder(paths.turn),
         recoveries=generations.read_recoveries(conf_db),
         watch=_look_at_watch(paths, boot_id), sync=_look_at_sync(paths, within_s),
-        disk_is_full=files.is_full(conf_db.parent), interfaces_kept=paths.kept_interfaces.exists(), lost_flows=lost_flows,
-        ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
+        disk_is_full=files.is_full(conf_db.parent), interfaces_kept=paths.kept_interfaces.exists(),
+        lost_flows=lost_flows, ha_stopped=paths.ha_stopped.exists(), warnings=warnings)
 
 
 def look_at_daemon(paths: Paths, name: str, within_s: float) -> SeenDaemon:

@@ -372,8 +372,8 @@ def find_problems(memory: Memory, look: Look, limits: Limits) -> Tuple[str, ...]
             problems.append("%s runs, but its pidfile or control socket is gone, so it cannot be watched: run `ovsxen "
                             "restart`" % sign.name)
     if look.refused:
-        problems.append("%s (%s), so nothing that is changed is kept or configured: make room on its disk, and see that "
-                        "it is writable" % (CANNOT_WRITE, look.refused))
+        problems.append("%s (%s), so nothing that is changed is kept or configured: make room on its disk, and see "
+                        "that it is writable" % (CANNOT_WRITE, look.refused))
     if look.lease is not None and _own_end_s(look.lease, look.now_s) is None:
         problems.append("another program has set other_config:%s, so new flows are held back: it is cleared after "
                         "%.0f s" % (FLOW_RESTORE_WAIT, limits.foreign_lease_s))
