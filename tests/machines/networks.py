@@ -17,6 +17,8 @@ class Network(NamedTuple):
     vlan: Optional[Tuple[str, int]] = None
     address: str = ""
     dom0s: bool = False
+    fail_mode: str = ""
+    """What its network asks for in XAPI."""
 
 
 NETWORKS = (
@@ -43,5 +45,8 @@ def _interface(network: Network) -> Dict[str, Any]:
 def _bridge(network: Network) -> Dict[str, Any]:
     ports: List[Any] = [[port, {"interfaces": [port], "bond_properties": [], "bond_mac": None, "kind": "Basic_port"}]
                         for port in network.ports]
+    other_config = [["network-uuids", UUID[network.bridge]]]
+    if network.fail_mode:
+        other_config.append(["vswitch-controller-fail-mode", network.fail_mode])
     return {"ports": ports, "vlan": network.vlan, "bridge_mac": network.mac, "igmp_snooping": False,
-            "other_config": [["network-uuids", UUID[network.bridge]]], "persistent_b": network.dom0s}
+            "other_config": other_config, "persistent_b": network.dom0s}

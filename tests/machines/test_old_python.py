@@ -41,7 +41,7 @@ def put_python(prefix: Path, layer: Path) -> None:
     link(layer / "usr/bin/python3", str(prefix / "bin/python3.6"))
 
 
-def test_a_host_with_python_3_6_boots_says_how_it_is_and_answers_xapi(make_vm: MakeVm, old_world: World) -> None:
+def test_a_host_with_python_3_6_boots_says_how_it_is_and_answers_xapi(old_world: World, make_vm: MakeVm) -> None:
     vm = make_vm(of=old_world).power_on()
     assert vm.wait_booted() == "running", vm.tell("systemctl --failed")
     pids = vm.tell("systemctl show -p MainPID --value openvswitch openvswitch-xapi-sync").split()
