@@ -55,7 +55,8 @@ class Seen(NamedTuple):
     units: Dict[str, Unit]
     answers: str
     manager: Dict[str, Any]
-    pin: str
+    pinned: str
+    signed_by: str
     resets: str
 
 
@@ -110,7 +111,8 @@ def look(vm: Vm) -> Seen:
         {name: vm.tell("ovs-vsctl br-to-parent %s" % name) for name in vm.tell("ovs-vsctl list-br").split()},
         read_names(vm, "/run/xcp-networkd.found.json"), read_names(vm, "/run/xcp-networkd.failed.json"),
         {name: read_unit(vm, name) for name in UNITS}, vm.tell("cat /run/xapi.plugin-runs"),
-        read_rows(vm, "Manager")[0], vm.tell("cat /etc/openvswitch/vswitchd.cacert-127.0.0.1"),
+        read_rows(vm, "Manager")[0], read_fingerprint(vm, "/etc/openvswitch/vswitchd.cacert-127.0.0.1"),
+        read_fingerprint(vm, "/var/lib/controller/ca.pem"),
         vm.tell("ls /etc/openvswitch/reset-*.json"))
 
 
@@ -122,6 +124,10 @@ def read_names(vm: Vm, path: str) -> List[str]:
 def wait_for(vm: Vm, command: str) -> None:
     """Until a command succeeds."""
     vm.tell("for round in $(seq 240); do %s >/dev/null && exit 0; sleep 0.5; done; exit 1" % command, 240)
+
+
+def read_fingerprint(vm: Vm, certificate: str) -> str:
+    return vm.tell("openssl x509 -noout -fingerprint -sha256 -in " + certificate)
 
 
 def read_unit(vm: Vm, name: str) -> Unit:
