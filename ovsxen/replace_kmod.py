@@ -49,7 +49,7 @@ class Replacement:
         yield Step(REPLACEABLE, self.require_replaceable)
         for step in self._restart.preparation():
             yield step._replace(needs=step.needs + (REPLACEABLE,))
-        yield Step(KEEP, keep_interfaces, needs=(REPLACEABLE,))
+        yield Step(KEEP, keep_interfaces, needs=(REPLACEABLE, "save"))
 
     def sequence(self) -> Iterator[Step]:
         """The restart, with the module replaced while ovs-vswitchd is stopped.

@@ -393,3 +393,9 @@ def test_an_interface_that_does_not_come_back_is_named_and_what_it_had_stays_kep
     wired.host.vsctl("add-br", "xenbr1", "--", "set", "Bridge", "xenbr1", "datapath_type=netdev")
     assert failed(force_reload_inside(wired)) == {}
     assert addresses(wired, "xenbr1") == ["198.51.100.5/24"]
+
+
+def test_what_is_refused_leaves_nothing_to_be_put_back(kernel: Kernel, tmp_path: Path) -> None:
+    kernel.host.env["OVS_PKGDATADIR"] = str(tmp_path)
+    assert list(failed(force_reload(kernel.host))) == ["host"]
+    assert kernel.calls() == [] and not kernel.host.paths.kept_interfaces.exists()
