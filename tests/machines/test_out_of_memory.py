@@ -39,8 +39,8 @@ def test_a_vswitchd_that_is_killed_for_want_of_memory_is_started_again_and_nothi
     killed = before["ovs-vswitchd"]
     talking.tell("echo 1000 >/proc/%d/oom_score_adj && echo f >/proc/sysrq-trigger" % killed)
     talking.tell("until dmesg | grep 'Killed process %d (ovs-vswitchd)'; do sleep 1; done" % killed, BACK_WITHIN_S)
-    talking.tell("until ls /var/log/openvswitch/ovsxen/*-ovs-vswitchd*-death/why.txt && ovsxen status; do sleep 1; done",
-                 BACK_WITHIN_S)
+    talking.tell("until ls /var/log/openvswitch/ovsxen/*-ovs-vswitchd*-death/why.txt && ovsxen status; do sleep 1; "
+                 "done", BACK_WITHIN_S)
     now = pids(talking)
     assert now["ovs-vswitchd"] != killed
     assert {name: now[name] for name in ("ovsdb-server", "ovsxen")} == {
