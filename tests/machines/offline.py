@@ -42,13 +42,13 @@ class Disk(NamedTuple):
         return into
 
 
-def look_into(overlay: Path, work: Path) -> Path:
-    """Our files on a machine's disk that was switched off anyhow, which stays as it is; they lie in `work`."""
+def look_into(overlay: Path, work: Path, names: Tuple[str, ...] = OURS) -> Path:
+    """These files on a machine's disk that was switched off anyhow, which stays as it is; they lie in `work`."""
     image = work / "recovered.img"
     work.mkdir()
     run("qemu-img", "convert", "-O", "raw", str(overlay), str(image))
     try:
         Disk(image).recover()
-        return Disk(image).read_out(work / "files")
+        return Disk(image).read_out(work / "files", names)
     finally:
         image.unlink()
