@@ -6,6 +6,8 @@ from ovsxen.sandbox.xapi.world import make_world
 
 UUID = {row.fields["bridge"]: row.fields["uuid"] for row in make_world(networks=2, vlans=1).rows
         if row.class_name == "network"}
+ADDRESS = "192.0.2.101"
+"""Dom0's own, on its management network."""
 
 
 class Network(NamedTuple):
@@ -22,7 +24,7 @@ class Network(NamedTuple):
 
 
 NETWORKS = (
-    Network("xenbr0", "00:16:3e:00:00:00", ("eth0",), address="192.0.2.101", dom0s=True),
+    Network("xenbr0", "00:16:3e:00:00:00", ("eth0",), address=ADDRESS, dom0s=True),
     Network("xenbr1", "00:16:3e:00:00:01", ("eth1",)),
     Network("xapi0", "00:16:3e:00:00:02", vlan=("xenbr0", 100), dom0s=True))
 BRIDGES = sorted(network.bridge for network in NETWORKS)

@@ -3,6 +3,7 @@
 import json
 from typing import Any, Dict
 
+from tests.machines.networks import ADDRESS
 from tests.machines.vm import Vm
 
 BACK_WITHIN_S = 240
@@ -52,7 +53,7 @@ def assert_well_again(vm: Vm) -> None:
     vm.tell("until [ $(systemctl is-active xcp-networkd) = active ]; do sleep 1; done", BACK_WITHIN_S)
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
     vm.tell(LONG)
-    assert "192.0.2.1/24" in vm.tell("ip address show xenbr0")
+    assert ADDRESS + "/24" in vm.tell("ip address show xenbr0")
 
 
 def test_a_switch_that_runs_goes_on_says_that_there_is_no_room_and_is_not_restarted(vm: Vm) -> None:

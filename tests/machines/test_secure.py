@@ -9,14 +9,14 @@ from typing import Iterator
 import pytest
 
 from tests.machines.conftest import MakeVm
-from tests.machines.networks import NETWORKS, networkd_db
+from tests.machines.networks import ADDRESS, NETWORKS, networkd_db
 from tests.machines.rootfs import write
 from tests.machines.vm import Vm
 from tests.machines.world import World
 
 OUTSIDE = """ip netns add outside && ip link set lan0 netns outside && ip -n outside link set lan0 up &&
 ip -n outside address add 192.0.2.1/24 dev lan0"""
-PING = "ip netns exec outside ping -c 3 -W 30 192.0.2.101"
+PING = "ip netns exec outside ping -c 3 -W 30 " + ADDRESS
 GUESTS = "/usr/lib/stand-ins/plug-guest 1 xenbr0 && /usr/lib/stand-ins/plug-guest 2 xenbr0"
 PING_GUEST = "ip netns exec guest1 ping -c 2 -W 5 198.51.100.2"
 COOKIE = "cookie=0x6f767378656e"
