@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 from ovsxen.sandbox.contents import INSTALLATION_UUID
 from ovsxen.sandbox.xapi.world import make_world
 from tests.machines.networks import BRIDGES
+from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
 from tests.machines.world import STAND_INS
 
@@ -106,7 +107,7 @@ def look(vm: Vm) -> Seen:
     wait_for(vm, "ovs-vsctl get Manager . is_connected | grep true")
     wait_for(vm, "ovs-vsctl br-get-external-id xenbr1 bridge-id | grep .")
     return Seen(
-        state, json.loads(vm.run("ovsxen status --json").out), vm.tell("ovs-dpctl show"),
+        state, read_status(vm), vm.tell("ovs-dpctl show"),
         {row["name"]: row for row in read_rows(vm, "Bridge")},
         {name: vm.tell("ovs-vsctl br-to-parent %s" % name) for name in vm.tell("ovs-vsctl list-br").split()},
         read_names(vm, "/run/xcp-networkd.found.json"), read_names(vm, "/run/xcp-networkd.failed.json"),

@@ -1,14 +1,11 @@
 """The root file system is full: nothing is torn, what is said is true, and with room all is well again by itself."""
 
-import json
-from typing import Any, Dict
-
-from tests.machines.networks import ADDRESS
+from tests.machines.networks import ADDRESS, BRIDGES
+from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
 
 BACK_WITHIN_S = 240
 CONF_DB = "/etc/openvswitch/conf.db"
-BRIDGES = ["xapi0", "xenbr0", "xenbr1"]
 FILL = """sync; n=0
 for size in 268435456 16777216 1048576 65536 4096; do
     while fallocate -l $size /filler.$n; do n=$((n + 1)); done
@@ -20,13 +17,8 @@ FILES = ("find /etc/openvswitch /etc/xensource /etc/xensource-inventory /etc/sys
          " -type f")
 
 
-def status(vm: Vm) -> Dict[str, Any]:
-    told: Dict[str, Any] = json.loads(vm.run("ovsxen status --json").out)
-    return told
-
-
 def problems(vm: Vm) -> str:
-    return "\n".join(status(vm)["problems"])
+    return "\n".join(read_status(vm)["problems"])
 
 
 def fill(vm: Vm) -> str:
@@ -60,17 +52,17 @@ def test_a_switch_that_runs_goes_on_says_that_there_is_no_room_and_is_not_restar
     before = fill(vm)
     refused = vm.run("%s || %s" % (LONG, LONG))
     assert refused.code != 0 and "No space left on device" in refused.err
-    told = status(vm)
+    told = read_status(vm)
     assert (told["verdict"], told["exit_code"]) == ("degraded", 150), told
     assert "make room in /etc/openvswitch" in problems(vm) and "ovsxen restart" not in problems(vm), told
     for verb in ("restart", "restart --save-flows", "force-reload-kmod"):
         done = vm.run("ovsxen " + verb)
         assert done.code == 1 and "make room" in done.out, done
-    assert {name: one["pid"] for name, one in status(vm)["daemons"].items()} == {
+    assert {name: one["pid"] for name, one in read_status(vm)["daemons"].items()} == {
         name: one["pid"] for name, one in told["daemons"].items()}
     assert_nothing_is_torn(vm, before)
     assert_well_again(vm)
-    assert status(vm)["daemons"]["ovs-vswitchd"]["pid"] == told["daemons"]["ovs-vswitchd"]["pid"]
+    assert read_status(vm)["daemons"]["ovs-vswitchd"]["pid"] == told["daemons"]["ovs-vswitchd"]["pid"]
 
 
 def test_an_update_without_room_resets_nothing_and_is_made_up_for_with_room(vm: Vm) -> None:
@@ -91,7 +83,7 @@ def test_a_host_that_boots_without_room_says_so_and_is_up_as_soon_as_there_is_so
     vm.run("systemctl --no-block reboot")
     vm.wait_answering(not_in=vm.boot_id)
     vm.tell("until journalctl -u openvswitch | grep -q 'make room' || ovsxen status; do sleep 2; done", BACK_WITHIN_S)
-    told = status(vm)
+    told = read_status(vm)
     assert told["verdict"] == "running" or "make room" in problems(vm), told
     assert_nothing_is_torn(vm, before)
     assert_well_again(vm)

@@ -1,12 +1,12 @@
 """The kernel's part of the switch is missing, banned, or not wanted; and what of it comes back by itself."""
 
-import json
-from typing import Any, Dict, List
+from typing import List
 
 import pytest
 
 from tests.machines.conftest import MakeVm
-from tests.machines.networks import ADDRESS
+from tests.machines.networks import ADDRESS, BRIDGES
+from tests.machines.verdict import read_status
 from tests.machines.vm import Setup, Vm
 from tests.machines.world import World
 
@@ -18,7 +18,7 @@ PUT_BACK = "mv %s %s && depmod -a" % (KEPT, OWN)
 NO_SWITCH = "systemctl stop openvswitch && ovs-dpctl del-dp system@ovs-system && rmmod openvswitch"
 BACK_WITHIN_S = 180
 CONF = "/etc/modprobe.d/local.conf"
-BRIDGES = ["xapi0", "xenbr0", "xenbr1"]
+NAMES_KEPT = "grep -o '\"name\":\"[a-z0-9]*\"' /etc/openvswitch/conf.db"
 PORTS = "ip -o link show type bridge; bridge -o link"
 
 # The kernels before 2.6.37 had one hook for bridges of either kind, and nothing of today's is as jealous.
@@ -39,11 +39,6 @@ def shown(vm: Vm, *names: str) -> List[str]:
     return [told[name] for name in names]
 
 
-def status(vm: Vm) -> Dict[str, Any]:
-    told: Dict[str, Any] = json.loads(vm.run("ovsxen status --json").out)
-    return told
-
-
 def assert_tried_again_and_again(vm: Vm) -> None:
     """The unit is no success, and systemd has not given up."""
     vm.tell("until [ $(systemctl show -P NRestarts %s) -ge 2 ]; do sleep 1; done" % UNIT, BACK_WITHIN_S)
@@ -57,7 +52,7 @@ def assert_module_is_blamed(vm: Vm, *words: str) -> None:
     assert start.code == 1
     for word in words:
         assert word in log and word in start.out, (word, log, start)
-    told = status(vm)
+    told = read_status(vm)
     assert (told["verdict"], told["exit_code"], told["module"]) == ("stopped", 3, "not loaded"), told
     assert any("openvswitch is not loaded" in problem for problem in told["problems"]), told
     assert told["daemons"]["ovsdb-server"]["state"] == "running"  # by which a controller reaches a sick host
@@ -67,7 +62,7 @@ def assert_module_is_blamed(vm: Vm, *words: str) -> None:
 def assert_comes_back(vm: Vm) -> None:
     """By itself."""
     vm.tell("until [ $(systemctl is-active %s) = active ]; do sleep 1; done" % UNIT, BACK_WITHIN_S)
-    assert status(vm)["verdict"] == "running", status(vm)
+    assert read_status(vm)["verdict"] == "running", read_status(vm)
     assert vm.tell("ovs-dpctl dump-dps") == "system@ovs-system"
 
 
@@ -90,7 +85,7 @@ def test_a_kernel_that_was_started_with_the_module_banned_needs_another_start(ma
     vm.power_cut()
     vm.setup = Setup()
     vm.power_on()
-    assert status(vm)["verdict"] == "running", status(vm)
+    assert read_status(vm)["verdict"] == "running", read_status(vm)
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
 
 
@@ -101,7 +96,7 @@ def test_bridge_mode_loads_nothing_and_holds_nobody_up(world: World, make_vm: Ma
     assert vm.run("test -e /sys/module/openvswitch").code == 1
     assert vm.run("pgrep 'ovs-vswitchd|ovsdb-server'").code == 1
     assert shown(vm, "ActiveState", "Result", "NRestarts") == ["inactive", "success", "0"]
-    told = status(vm)
+    told = read_status(vm)
     assert (told["verdict"], told["exit_code"], told["problems"]) == ("disabled", 3, [])
     assert vm.tell("systemctl is-active xcp-networkd xapi").split() == ["active", "active"]
     assert "master xenbr0" in vm.tell("ip link show eth0") and ADDRESS + "/24" in vm.tell("ip address show xenbr0")
@@ -117,14 +112,14 @@ def test_bridge_mode_loads_nothing_and_holds_nobody_up(world: World, make_vm: Ma
 ])
 def test_what_keeps_the_module_out_is_named_and_the_switch_is_back_without_it(
         vm: Vm, ban: str, lift: str, said: str) -> None:
-    before = vm.tell("cat /etc/openvswitch/conf.db | grep -o '\"name\":\"[a-z0-9]*\"'")
+    before = vm.tell(NAMES_KEPT)
     vm.tell("%s && %s" % (NO_SWITCH, ban))
     assert vm.run("systemctl start openvswitch").code == 1
     assert_tried_again_and_again(vm)
     assert_module_is_blamed(vm, said)
     vm.tell(lift)
     assert_comes_back(vm)
-    assert vm.tell("cat /etc/openvswitch/conf.db | grep -o '\"name\":\"[a-z0-9]*\"'") == before
+    assert vm.tell(NAMES_KEPT) == before
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
 
 

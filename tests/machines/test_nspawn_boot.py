@@ -8,12 +8,12 @@ import pytest
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from tests.machines.conftest import MakeNspawn
+from tests.machines.networks import BRIDGES
 from tests.machines.nspawn import Nspawn
 from tests.machines.watching import NETWORKD, XAPI
 from tests.machines.world import World
 
 pytestmark = pytest.mark.selection
-BRIDGES = ["xapi0", "xenbr0", "xenbr1"]
 HELD = "#!/bin/sh\n: >/run/asked\nuntil [ -e /run/go ]; do sleep 0.05; done\nexec /usr/sbin/ovs-vswitchd \"$@\"\n"
 ASKS_AT_STOP = "[Service]\nExecStop=/bin/sh -c 'ovs-vsctl --timeout=20 list-br >/var/lib/at-stop'\n"
 ENDED_BADLY = r"systemd\[1\]: .*(timed out|Killing process|Failed with result|remains running|left-over process).*"

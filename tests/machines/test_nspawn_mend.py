@@ -4,10 +4,11 @@ import pytest
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from tests.container import DAEMONS
 from tests.machines.conftest import MakeNspawn
 from tests.machines.guests import assert_none_lost, exchanging, plug_in
 from tests.machines.nspawn import Nspawn
-from tests.machines.watching import DAEMONS, UNITS, assert_whole_again, look, pids
+from tests.machines.watching import UNITS, assert_whole_again, look, pids
 from tests.machines.world import World
 
 pytestmark = pytest.mark.selection

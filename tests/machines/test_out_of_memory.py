@@ -1,14 +1,14 @@
 """The kernel has no memory left, and kills: not the switch; and where it does, the switch is back."""
 
-import json
-from typing import Any, Dict
+from typing import Dict
 
+from tests.container import DAEMONS
 from tests.machines.test_replaced_module import assert_frames_pass, talking
+from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
 
 __all__ = ["talking"]
 
-BOTH = ("ovsdb-server", "ovs-vswitchd")
 HOG = 'systemd-run -q --wait --unit=hog python3 -S -c "kept = []\nwhile True: kept.append(bytes([1]) * (8 << 20))"'
 SPARED = "-1000"
 BACK_WITHIN_S = 180
@@ -16,8 +16,8 @@ BACK_WITHIN_S = 180
 
 def pids(vm: Vm) -> Dict[str, int]:
     """Of the daemon that watches, and of both that it watches; of each that it is spared."""
-    told: Dict[str, Any] = json.loads(vm.run("ovsxen status --json").out)
-    found = {name: told["daemons"][name]["pid"] for name in BOTH}
+    told = read_status(vm)
+    found = {name: told["daemons"][name]["pid"] for name in DAEMONS}
     found["ovsxen"] = told["watch"]["pid"]
     for pid in found.values():
         assert vm.tell("cat /proc/%d/oom_score_adj" % pid) == SPARED
@@ -46,6 +46,6 @@ def test_a_vswitchd_that_is_killed_for_want_of_memory_is_started_again_and_nothi
     assert {name: now[name] for name in ("ovsdb-server", "ovsxen")} == {
         name: before[name] for name in ("ovsdb-server", "ovsxen")}
     assert_frames_pass(talking)
-    told = json.loads(talking.run("ovsxen status --json").out)
+    told = read_status(talking)
     assert any("ovs-vswitchd" in event["text"] for event in told["watch"]["events"]), told["watch"]
     assert "Killed process %d" % killed in talking.tell("cat /var/log/openvswitch/ovsxen/*-death/kernel.txt")

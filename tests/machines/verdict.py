@@ -3,10 +3,10 @@
 import json
 from typing import Any, Dict, List, NamedTuple, Tuple
 
+from tests.container import DAEMONS
 from tests.machines.configuration import Configuration
 from tests.machines.vm import Vm
 
-DAEMONS = ("ovsdb-server", "ovs-vswitchd")
 RUNNING, DEGRADED = "running", "degraded"
 CODES = {RUNNING: 0, DEGRADED: 150}
 NETWORKDS = {"xenbr0": ("eth0", "xapi0", "xenbr0"), "xenbr1": ("eth1", "xenbr1")}
@@ -30,6 +30,12 @@ class Seen(NamedTuple):
     module: str
     datapaths: str
     notes: Tuple[str, ...]
+
+
+def read_status(vm: Vm) -> Dict[str, Any]:
+    """What `ovsxen status --json` says."""
+    status: Dict[str, Any] = json.loads(vm.run("ovsxen status --json").out)
+    return status
 
 
 def look(vm: Vm) -> Seen:

@@ -3,13 +3,12 @@
 from typing import Dict, NamedTuple
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
-from ovsxen.ovs.daemons import OVSDB_SERVER, VSWITCHD
+from tests.container import DAEMONS
 from tests.machines.guests import assert_frames_pass
 from tests.machines.nspawn import Nspawn
 
 NETWORKD, XAPI = "xcp-networkd.service", "xapi.service"
 UNITS = (SWITCH_UNIT, SYNC_UNIT, NETWORKD, XAPI)
-DAEMONS = (OVSDB_SERVER, VSWITCHD)
 BRIDGES = "for bridge in $(ovs-vsctl list-br); do echo $bridge: $(ovs-vsctl list-ports $bridge); done"
 INTERFACES = "ovs-vsctl --no-headings --columns=name,ofport,error,external_ids list Interface | sort"
 
