@@ -9,6 +9,7 @@ import pytest
 
 from tests.machines import configuration
 
+pytestmark = pytest.mark.selection
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 HALF_RECORD, ZEROS = -7, 300
 

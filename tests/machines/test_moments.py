@@ -5,6 +5,8 @@ import pytest
 from tests.machines import cuts
 from tests.machines.cuts import PHASES, Moment
 
+pytestmark = pytest.mark.selection
+
 
 def test_40_moments_are_spread_over_all_phases_and_one_of_each_is_selected() -> None:
     moments = cuts.choose({})

@@ -6,6 +6,7 @@ import pytest
 
 from tests.machines.verdict import Seen, find_lies
 
+pytestmark = pytest.mark.selection
 STATUS: Dict[str, Any] = {
     "verdict": "running", "exit_code": 0, "boot_id": "b", "bridges": 1, "managers": ["ssl:192.0.2.1:6640"],
     "module": "openvswitch loaded", "link": "up", "problems": [],

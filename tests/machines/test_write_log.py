@@ -8,6 +8,7 @@ import pytest
 
 from tests.machines import write_log
 
+pytestmark = pytest.mark.selection
 DISK_BYTES = 1 << 20
 
 
