@@ -10,7 +10,7 @@ from typing import Callable, Iterator, List
 
 import pytest
 
-from tests.machines import nspawn
+from tests.machines import nspawn, pings
 from tests.machines import world as worlds
 from tests.machines.nspawn import Nspawn
 from tests.machines.vm import Setup, Vm
@@ -42,7 +42,7 @@ def world(base: Path) -> World:
 
 @pytest.fixture
 def make_vm(base: Path, world: World) -> Iterator[MakeVm]:
-    """Makes machines, switched off: `make_vm(world=…, setup=…)`. They are gone with the test."""
+    """Makes machines, switched off: `make_vm(of=…, setup=…)`. They are gone with the test."""
     made: List[Vm] = []
 
     def make(of: World = world, setup: Setup = Setup()) -> Vm:  # noqa: B008
@@ -77,6 +77,13 @@ def vm(base: Path, saved: Vm) -> Iterator[Vm]:
     finally:
         print(made.describe())
         made.remove()
+
+
+@pytest.fixture
+def talking(vm: Vm) -> Vm:
+    """A machine that is up, with two guests that talk."""
+    pings.start(vm)
+    return vm
 
 
 @pytest.fixture(scope="session", params=CONTAINER_SUITES)

@@ -5,6 +5,7 @@ from typing import Iterator
 
 from bench.traffic import Pair, Prober, probing_by
 from tests.machines.nspawn import Nspawn
+from tests.machines.world import PLUG_GUEST
 
 BRIDGE = "xenbr0"
 NAMESPACE = "guest1"
@@ -12,13 +13,11 @@ BOTH_WAYS = (Pair("eth0", "eth1"), Pair("eth1", "eth0"))
 EVERY_S = 0.02
 """Some 60 frames wait at a port for a switch in userspace that gets no CPU: for a second that is no loss."""
 
-PLUG = "/usr/lib/stand-ins/plug-guest"
-
 
 def plug_in(host: Nspawn) -> None:
     """Two of them, both of which have their ends in one namespace, the prober's; until the sync knows both."""
     for number in (1, 2):
-        host.tell("%s %d %s" % (PLUG, number, BRIDGE))
+        host.tell("%s %d %s" % (PLUG_GUEST, number, BRIDGE))
     active = "ovs-vsctl --bare --columns=name find Interface external_ids:iface-status=active"
     host.unit().wait_until(lambda: sorted(host.run(active).out.split()) == ["vif1.0", "vif2.0"])
     host.tell("ip -n guest2 link set eth0 netns %s name eth1 && ip -n %s link set eth1 up" % (NAMESPACE, NAMESPACE))

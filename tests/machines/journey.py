@@ -12,7 +12,7 @@ from ovsxen.sandbox.xapi.world import make_world
 from tests.machines.networks import BRIDGES
 from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
-from tests.machines.world import STAND_INS
+from tests.machines.world import KILL_AND_MEND, PLUG_GUEST, STAND_INS
 
 UNITS = ("openvswitch.service", "xcp-networkd.service", "xapi.service")
 WITH_CONTROLLER = "touch /etc/xensource/sdn-controller"
@@ -23,8 +23,8 @@ HAPPENINGS = {
     "an update": "ovs-vsctl set Bridge xenbr0 other_config:disable-in-band=true && xe host-call-plugin host-uuid=%s "
                  "plugin=openvswitch-config-update fn=update" % INSTALLATION_UUID,
     "a restart of the toolstack": "systemctl restart xapi && cat /run/xapi.plugin-runs",
-    "the death of the daemon": "/%s/kill-and-mend ovsxen" % STAND_INS,
-    "the death of ovs-vswitchd": "/%s/kill-and-mend ovs-vswitchd" % STAND_INS,
+    "the death of the daemon": KILL_AND_MEND + " ovsxen",
+    "the death of ovs-vswitchd": KILL_AND_MEND + " ovs-vswitchd",
     "a stop": "systemctl stop openvswitch && sleep 3",
     "a start": "systemctl start openvswitch",
     "a restart": "systemctl restart openvswitch",
@@ -156,7 +156,7 @@ def guest_ids() -> Dict[str, str]:
 
 def plug_guests(vm: Vm) -> None:
     ids = " ".join("%s=%s" % pair for pair in guest_ids().items())
-    vm.tell("/%s/plug-guest 1 xenbr0 %s && /%s/plug-guest 2 xenbr0" % (STAND_INS, ids, STAND_INS))
+    vm.tell("%s 1 xenbr0 %s && %s 2 xenbr0" % (PLUG_GUEST, ids, PLUG_GUEST))
 
 
 def read_guest(vm: Vm) -> Dict[str, str]:

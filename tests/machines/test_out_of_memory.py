@@ -3,11 +3,9 @@
 from typing import Dict
 
 from tests.container import DAEMONS
-from tests.machines.test_replaced_module import assert_frames_pass, talking
+from tests.machines.pings import assert_frames_pass
 from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
-
-__all__ = ["talking"]
 
 HOG = 'systemd-run -q --wait --unit=hog python3 -S -c "kept = []\nwhile True: kept.append(bytes([1]) * (8 << 20))"'
 SPARED = "-1000"

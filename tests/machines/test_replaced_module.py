@@ -5,10 +5,9 @@ from typing import Any, Dict, Tuple
 
 import pytest
 
+from tests.machines.pings import assert_frames_pass
 from tests.machines.vm import Vm
 
-FRAMES_WITHIN_S = 180
-PINGS = "/run/pings"
 MODULE = "/lib/modules/$(uname -r)/kernel/net/openvswitch/openvswitch.ko"
 NEWER = "printf x >>" + MODULE
 """Bytes after its signature make it one of nobody's, which the kernel tells of a module that is loaded: E."""
@@ -18,24 +17,11 @@ KEPT = ("ovs-vsctl list-br; ovs-vsctl list-ports xenbr0; ip -o -4 address show; 
 
 
 @pytest.fixture
-def talking(vm: Vm) -> Vm:
-    """Two guests in xenbr0, one of which asks the other five times a second; a flow, and a route over the bridge."""
-    vm.tell("for n in 1 2; do /usr/lib/stand-ins/plug-guest $n xenbr0; done")
-    vm.tell("ovs-ofctl add-flow xenbr0 cookie=0x5eed,priority=77,udp,actions=drop")
-    vm.tell("ip route add 203.0.113.0/24 via 192.0.2.9 dev xenbr0")
-    vm.tell("systemd-run -q --unit=talk sh -c 'exec ip netns exec guest1 ping -i 0.2 198.51.100.2 >%s'" % PINGS)
-    assert_frames_pass(vm)
-    return vm
-
-
-def answers(vm: Vm) -> int:
-    return int(vm.run("grep -c 'bytes from' " + PINGS).out)
-
-
-def assert_frames_pass(vm: Vm) -> None:
-    """From here on, without anybody's doing."""
-    vm.tell("until [ $(grep -c 'bytes from' %s) -gt %d ]; do sleep 0.5; done" % (PINGS, answers(vm) + 5),
-            FRAMES_WITHIN_S)
+def talking(talking: Vm) -> Vm:
+    """With a flow besides, and a route over the bridge."""
+    talking.tell("ovs-ofctl add-flow xenbr0 cookie=0x5eed,priority=77,udp,actions=drop")
+    talking.tell("ip route add 203.0.113.0/24 via 192.0.2.9 dev xenbr0")
+    return talking
 
 
 def module(vm: Vm) -> Tuple[str, str]:

@@ -12,12 +12,12 @@ from tests.machines.conftest import MakeVm
 from tests.machines.networks import ADDRESS, NETWORKS, networkd_db
 from tests.machines.rootfs import write
 from tests.machines.vm import Vm
-from tests.machines.world import World
+from tests.machines.world import KILL_AND_MEND, PLUG_GUEST, World
 
 OUTSIDE = """ip netns add outside && ip link set lan0 netns outside && ip -n outside link set lan0 up &&
 ip -n outside address add 192.0.2.1/24 dev lan0"""
 PING = "ip netns exec outside ping -c 3 -W 30 " + ADDRESS
-GUESTS = "/usr/lib/stand-ins/plug-guest 1 xenbr0 && /usr/lib/stand-ins/plug-guest 2 xenbr0"
+GUESTS = "%s 1 xenbr0 && %s 2 xenbr0" % (PLUG_GUEST, PLUG_GUEST)
 PING_GUEST = "ip netns exec guest1 ping -c 2 -W 5 198.51.100.2"
 COOKIE = "cookie=0x6f767378656e"
 """Of flows that ovsxen puts in place: docs/update.md."""
@@ -47,6 +47,6 @@ def test_dom0_is_reached_over_a_secure_bridge_after_a_boot_a_restart_and_a_crash
     vm.tell(OUTSIDE)
     vm.tell(GUESTS)
     assert_dom0_alone_is_reached(vm)
-    for happening in ("systemctl restart openvswitch", "/usr/lib/stand-ins/kill-and-mend ovs-vswitchd"):
+    for happening in ("systemctl restart openvswitch", KILL_AND_MEND + " ovs-vswitchd"):
         vm.tell(happening)
         assert_dom0_alone_is_reached(vm)

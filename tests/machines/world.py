@@ -12,6 +12,8 @@ from tests.machines.rootfs import Rootfs, link, run, write
 
 HOST = Path(__file__).resolve().parent / "host"
 STAND_INS = "usr/lib/stand-ins"
+PLUG_GUEST = "/%s/plug-guest" % STAND_INS
+KILL_AND_MEND = "/%s/kill-and-mend" % STAND_INS
 DISK_BYTES = 1500 << 20
 XAPIS_PLUGIN = "#!/bin/sh\necho 'XAPI has called its own plugin' >&2\nexit 1\n"
 
