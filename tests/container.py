@@ -38,12 +38,9 @@ class Container:
         self.unit = unit
         self.root = Path("/proc/%d/root" % leader)
 
-    def inside(self, *argv: str) -> Tuple[str, ...]:
-        """What runs a program in it."""
-        return ("nsenter", "--target=%d" % self.leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--root") + argv
-
     def run(self, *argv: str) -> Finished:
-        return Finished(subprocess.run(self.inside(*argv), env=WORLD, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        enter = ("nsenter", "--target=%d" % self.leader, "--mount", "--uts", "--ipc", "--net", "--pid", "--root")
+        return Finished(subprocess.run(enter + argv, env=WORLD, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, universal_newlines=True, timeout=LIMIT_S))
 
     def tell(self, *argv: str) -> str:

@@ -127,17 +127,17 @@ class Vm:
         """It is off, or has switched itself off."""
         return self._emulator is None or self._emulator.poll() is not None
 
-    def wait_answering(self, not_in: str = "", within_s: float = BOOT_WITHIN_S) -> None:
+    def wait_answering(self, not_in: str = "") -> None:
         """Until it answers, in another boot than `not_in`. One that goes on from a saved state is asked which it is."""
-        end = time.monotonic() + within_s
+        end = time.monotonic() + BOOT_WITHIN_S
         if self.setup.saved and not self.boot_id:
             self.boot_id = self.tell("cat /proc/sys/kernel/random/boot_id")
         while self.boot_id in ("", not_in):
             self._listen(end, "answer")
 
-    def wait_booted(self, within_s: float = BOOT_WITHIN_S) -> str:
+    def wait_booted(self) -> str:
         """Until systemd has no job left: "running" or "degraded"."""
-        return self.run("systemctl is-system-running --wait", within_s).out.strip()
+        return self.run("systemctl is-system-running --wait", BOOT_WITHIN_S).out.strip()
 
     def run(self, command: str, within_s: float = RUN_WITHIN_S) -> Ran:
         """A command for its shell, as root. Past the limit its code is None."""
@@ -202,14 +202,14 @@ class Vm:
             self._emulator.kill()
         self._close()
 
-    def power_off(self, within_s: float = BOOT_WITHIN_S) -> int:
+    def power_off(self) -> int:
         """In order, as the power button does it; gives the emulator's exit code. One that hangs is cut."""
         if self._emulator is None:
             return 0
         if not self.has_ended() and self.boot_id:
             self.monitor("system_powerdown")
         try:
-            return self._emulator.wait(within_s if self.boot_id else 0.1)
+            return self._emulator.wait(BOOT_WITHIN_S if self.boot_id else 0.1)
         except subprocess.TimeoutExpired:
             return -signal.SIGKILL
         finally:
