@@ -88,6 +88,7 @@ class Refusal(NamedTuple):
 
 
 def parse_unit(text: str) -> Tuple[Directive, ...]:
+    """All lines of a unit file that say something, with their sections."""
     section, found = "", []
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("["):
