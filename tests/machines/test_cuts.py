@@ -151,7 +151,7 @@ def without_flags(configuration: Configuration) -> Configuration:
 
 def assert_came_up(cut: Cut, prepared: Prepared) -> None:
     """With the managers that the disk had, and the installed schema."""
-    verdict.assert_came_up(cut.seen, cut.then)
+    verdict.assert_came_up(cut.seen, cut.then, with_xapi=False)
     assert cut.then.managers == (cut.configuration.managers if cut.configuration else ())
     assert cut.then.schema == prepared.new.schema
     assert set(dict(cut.then.other_config)) & set(FLAGS_OF_A_RESTART) == set()

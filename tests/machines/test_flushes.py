@@ -222,7 +222,7 @@ def test_a_boot_from_each_of_these_disks_comes_up_and_tells_the_truth(
         flushed: Tuple[Flushed, ...], next_boots: Dict[str, NextBoot]) -> None:
     for one in {one.digest: one for one in reversed(flushed)}.values():
         boot = next_boots[one.digest]
-        verdict.assert_came_up(boot.seen, boot.then)
+        verdict.assert_came_up(boot.seen, boot.then, with_xapi=one.needs_update)
         assert bool(boot.seen.notes) == bool(one.torn), one
         assert boot.torn == () and boot.staged == (), one
         managers = one.configuration.managers if one.configuration and not one.needs_update else ()

@@ -5,13 +5,11 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from tests.container import DAEMONS
 from tests.machines.configuration import Configuration
+from tests.machines.networks import NETWORKS
 from tests.machines.vm import Vm
 
 RUNNING, DEGRADED = "running", "degraded"
 CODES = {RUNNING: 0, DEGRADED: 150}
-NETWORKDS = {"xenbr0": ("eth0", "xapi0", "xenbr0"), "xenbr1": ("eth1", "xenbr1")}
-"""The bridges of networkd.db with their ports. Those of a last boot have the same names, and other ports."""
-
 NOTES = "/etc/openvswitch/conf.db.recovery-*.json"
 
 
@@ -73,10 +71,20 @@ def find_lies(seen: Seen) -> List[str]:
     return lies + (["problems: %s" % said["problems"]] if bool(said["problems"]) != bool(seen.notes) else [])
 
 
-def assert_came_up(seen: Seen, then: Configuration) -> None:
+def networks_made(*, with_xapi: bool) -> Dict[str, Tuple[str, ...]]:
+    """The bridges of networkd.db with their ports: without XAPI only those that are dom0's own. Those of a last boot
+    have the same names, and other ports.
+    """
+    made = [network for network in NETWORKS if network.dom0s or with_xapi]
+    vlans = [(network.vlan[0], network.bridge) for network in made if network.vlan]
+    return {network.bridge: tuple(sorted((network.bridge,) + network.ports + tuple(
+        vlan for parent, vlan in vlans if parent == network.bridge))) for network in made if not network.vlan}
+
+
+def assert_came_up(seen: Seen, then: Configuration, *, with_xapi: bool) -> None:
     """A boot came to its end, its verdict is true, and the database has this boot's networks and no other."""
     assert (seen.systemd, seen.unit) == ("running", "active")
     assert find_lies(seen) == []
     assert then.boot_id == seen.boot_id
     assert seen.datapaths == "system@ovs-system"
-    assert {bridge.name: bridge.ports for bridge in then.bridges} == NETWORKDS
+    assert {bridge.name: bridge.ports for bridge in then.bridges} == networks_made(with_xapi=with_xapi)
