@@ -28,6 +28,9 @@ NETWORKS = (
     Network("xenbr1", "00:16:3e:00:00:01", ("eth1",)),
     Network("xapi0", "00:16:3e:00:00:02", vlan=("xenbr0", 100), dom0s=True))
 BRIDGES = sorted(network.bridge for network in NETWORKS)
+PREFIX_BITS = 24
+ADDRESS = "%s/%d" % (NETWORKS[0].address, PREFIX_BITS)
+"""Of dom0, on its own network."""
 
 
 def networkd_db(networks: Tuple[Network, ...] = NETWORKS) -> Dict[str, Any]:
@@ -39,7 +42,7 @@ def networkd_db(networks: Tuple[Network, ...] = NETWORKS) -> Dict[str, Any]:
 
 
 def _interface(network: Network) -> Dict[str, Any]:
-    return {"ipv4_conf": ["Static4", [[network.address, 24]]], "ipv4_gateway": None, "ipv6_conf": "None6",
+    return {"ipv4_conf": ["Static4", [[network.address, PREFIX_BITS]]], "ipv4_gateway": None, "ipv6_conf": "None6",
             "ipv6_gateway": None, "ipv4_routes": [], "dns": [[], []], "mtu": 1500, "ethtool_settings": [],
             "ethtool_offload": [["gro", "off"], ["lro", "off"]], "persistent_i": network.dom0s}
 

@@ -43,7 +43,7 @@ def assert_well_again(vm: Vm) -> None:
     vm.tell(MAKE_ROOM)
     vm.tell("until ovsxen status >/run/said && [ $(systemctl is-active openvswitch) = active ]; do sleep 1; done",
             BACK_WITHIN_S)
-    vm.tell("until [ $(systemctl is-active xcp-networkd) = active ]; do sleep 1; done", BACK_WITHIN_S)
+    vm.tell("until [ $(systemctl is-active xapi) = active ]; do sleep 1; done", BACK_WITHIN_S)
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
     vm.tell(LONG)
     assert ADDRESS + "/24" in vm.tell("ip address show xenbr0")

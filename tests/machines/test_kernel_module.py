@@ -73,7 +73,7 @@ def test_a_boot_without_the_module_says_so_and_all_comes_up_once_it_is_there(wor
     assert_module_is_blamed(vm, "Module openvswitch not found", "install the package that holds openvswitch.ko")
     vm.tell(PUT_BACK)
     assert_comes_back(vm)
-    vm.tell("until [ $(systemctl is-active xcp-networkd) = active ]; do sleep 1; done", BACK_WITHIN_S)
+    vm.tell("until [ $(systemctl is-active xapi) = active ]; do sleep 1; done", BACK_WITHIN_S)
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
     assert ADDRESS + "/24" in vm.tell("ip address show xenbr0")
 
