@@ -148,9 +148,17 @@ def publish(document: Path, text: str) -> None:
     document.write_text(before + MARKS[0] + text + MARKS[1] + after)
 
 
+def parse_rounds(text: str) -> int:
+    """Raises ValueError: of no boots there are no figures."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.machine_boots", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N", help="boots of each kind (%d)" % ROUNDS)
+    parser.add_argument("--rounds", type=parse_rounds, default=ROUNDS, metavar="N",
+                        help="boots of each kind, one at least (%d)" % ROUNDS)
     parser.add_argument("--no-publish", action="store_true", help="leave docs/performance.md as it is")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="oxv-", dir="/tmp") as directory:
