@@ -170,7 +170,7 @@ def _host_panel(boot: Boot, system: BootTimes) -> Panel:
 def _systemd_row(system: BootTimes, to_s: float) -> Row:
     is_over = system.finished_s >= system.userspace_s
     until_s = system.finished_s if is_over else to_s
-    took = text_of(until_s - system.userspace_s) if is_over else "not finished"
+    took = text_of(until_s - system.userspace_s) if is_over else "unfinished"
     bar = Bar(system.userspace_s, until_s, Kind.STARTING, "systemd, to the end of the boot: %s" % took)
     return Row("systemd, whole boot", (bar,), (clock_of(system.userspace_s), took))
 

@@ -232,7 +232,14 @@ def test_with_systemd_the_host_is_shown_from_its_kernels_start_in_order() -> Non
 
 def test_what_is_not_over_yet_is_not_said_to_be() -> None:
     panel = host_panel(BootTimes(4.8, 0.0, (UnitTimes("xapi.service", 14.0, 0.0),)))
-    assert [row.cells[1] for row in panel.rows] == ["4.80 s", "not finished", "not active"]
+    assert [row.cells[1] for row in panel.rows] == ["4.80 s", "unfinished", "not active"]
+
+
+def test_what_is_not_over_yet_is_said_in_full() -> None:
+    boots = (boot(usual(), system=BootTimes(4.8, 0.0, (UnitTimes("xapi.service", 14.0, 0.0),))),)
+    assert {"unfinished", "not active"} < {box.text for box in boxes(parsed(boots))}
+    lines = draw_text(make_chart(boots), LEAST_WIDTH).split("\n")
+    assert [word for word in ("unfinished", "not active") if not any(line.endswith(word) for line in lines)] == []
 
 
 def test_a_container_is_shown_from_its_own_begin_and_not_from_the_kernels() -> None:
