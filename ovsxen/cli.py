@@ -4,10 +4,11 @@ What costs time to import is imported by the verb that needs it.
 """
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
+from typing import IO, TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, NoReturn, Optional, Tuple
 
 from ovsxen import __version__
 from ovsxen.errors import EXIT_FAILED, EXIT_OK, OvsxenError, UsageError
@@ -385,14 +386,22 @@ def show_boot_chart(options: argparse.Namespace) -> int:
 
 def _write_output(text: str, name: str) -> None:
     """Into what has that name, be it a pipe or a device. Raises OvsxenError."""
-    if name == "-":
-        _print(text.rstrip("\n"), sys.stdout)
-        return
     try:
-        with open(name, "w", encoding="utf-8") as stream:
+        with _open_output(name) as stream:
             stream.write(text)
+    except BrokenPipeError:
+        return  # whoever reads it has seen enough
     except OSError as error:
-        raise refused_by_system("the chart cannot be written", error) from error
+        where = "standard output" if name == "-" else name
+        raise refused_by_system("the chart cannot be written", OSError(error.errno, error.strerror, where)) from error
+
+
+def _open_output(name: str) -> IO[str]:
+    if name != "-":
+        return open(name, "w", encoding="utf-8")
+    if sys.stdout is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
 
 
 def show_version(options: argparse.Namespace) -> int:

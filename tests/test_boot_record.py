@@ -206,7 +206,30 @@ def test_where_the_directory_cannot_be_made_the_boot_goes_well(host: SandboxHost
 def test_a_file_that_cannot_be_written_is_named(host: SandboxHost, output: str) -> None:
     host.start()
     done = host.ovsxen("boot-chart", "-o", output)
-    assert done.code == 1 and "the chart cannot be written" in done.err
+    assert done.code == 1 and "the chart cannot be written" in done.err and ": %s)" % output in done.err
+
+
+def test_a_standard_output_that_takes_no_chart_is_told_of(host: SandboxHost) -> None:
+    host.start()
+    drawing = [sys.executable, "-m", "ovsxen", "boot-chart", "-o", "-"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(drawing, env=host.environment(), stdout=full, stderr=subprocess.PIPE,
+                              universal_newlines=True)
+    assert done.returncode == 1 and "No space left on device: standard output" in done.stderr
+    gone = subprocess.run(["sh", "-c", "exec \"$@\" >&-", "sh"] + drawing, env=host.environment(),
+                          stderr=subprocess.PIPE, universal_newlines=True)
+    assert gone.returncode == 1 and "standard output" in gone.stderr
+
+
+def test_who_reads_a_part_of_the_chart_is_given_that(host: SandboxHost) -> None:
+    host.start()
+    drawing = subprocess.Popen([sys.executable, "-m", "ovsxen", "boot-chart", "-o", "-"], env=host.environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert drawing.stdout is not None and drawing.stderr is not None
+    drawing.stdout.close()
+    with drawing.stderr:
+        assert drawing.stderr.read() == b""
+    assert drawing.wait() == 0
 
 
 def test_a_report_of_an_older_version_is_no_boot(host: SandboxHost) -> None:
