@@ -460,10 +460,21 @@ def test_systemd_219_knows_every_line_of_the_units(unit: Path) -> None:
     ("Service", "ExecStart=true"), ("Service", "LimitSTACK=2M"), ("Service", "LimitNOFILE=1024:65535"),
     ("Service", "OOMPolicy=continue"), ("Service", "StandardOutput=file:/tmp/x"), ("Service", "Wants=x.service"),
     ("Service", "NotifyAccess=exec"), ("Service", "TimeoutAbortSec=10"), ("Unit", "StartLimitInterval=0"),
-    ("Unit", "Description=Text # no comment")])
+    ("Unit", "Description=Text # no comment"), ("Service", "ExecStart=/bin/true %S/ovsxen"),
+    ("Service", "Environment=LOGS=%L")])
 def test_a_line_that_systemd_219_does_not_take_is_refused(section: str, line: str) -> None:
     text = UNIT.read_text().replace("[%s]\n" % section, "[%s]\n%s\n" % (section, line))
     assert [str(refusal.directive) for refusal in find_refusals(parse_unit(text))] == ["[%s] %s" % (section, line)]
+
+
+def test_a_specifier_that_systemd_219_has_is_not_refused() -> None:
+    assert find_refusals(parse_unit("[Service]\nExecStart=/bin/true %n %t/x 5%% %H\n")) == []
+
+
+@pytest.mark.parametrize("heading", ["[Service", "Service]", "[]"])
+def test_a_heading_that_is_none_is_refused(heading: str) -> None:
+    refused = find_refusals(parse_unit("[Unit]\nDescription=x\n%s\nType=notify\n" % heading))
+    assert refused and refused[0].directive.line in (3, 4)
 
 
 def test_a_oneshot_that_systemd_219_would_have_to_restart_is_refused() -> None:

@@ -79,6 +79,10 @@ LIMIT = "[0-9]+|infinity"
 """No suffix (228) and no soft:hard pair (229)."""
 
 
+SPECIFIERS = re.compile("%[^nNpPiIfcrRtuUhsmbHv]|%$")
+"""What stands for something else in newer versions, and for itself in 219 (systemd.unit(5), SPECIFIERS)."""
+
+
 class Refusal(NamedTuple):
     """What 219 would make of a directive that it does not take, and what to do about it."""
 
@@ -92,7 +96,8 @@ def parse_unit(text: str) -> Tuple[Directive, ...]:
     section, found = "", []
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("["):
-            section = line.strip("[]")
+            heading = line.strip()
+            section = heading[1:-1] if heading.endswith("]") else heading
         elif line.strip() and not line.startswith(("#", ";")):
             name, _, value = line.partition("=")
             found.append(Directive(number, section, name.strip(), value.strip()))
@@ -119,6 +124,9 @@ def _refuse(directive: Directive) -> List[Refusal]:
     if not re.fullmatch(allowed, value):
         return [Refusal(directive, "%s is not a value of %s=: it would be ignored, or the unit not loaded" % (
             value, name), "give it one that matches %s" % allowed)]
+    if SPECIFIERS.search(value.replace("%%", "")):
+        return [Refusal(directive, "%s has a specifier that it does not know: it would be left as it is" % value,
+                        "write out what it stands for")]
     if " #" in value or value.endswith("\\"):
         return [Refusal(directive, "no comment and no continuation on a line: it would be part of the value",
                         "put the comment on a line of its own, the value on one")]
