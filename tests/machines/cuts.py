@@ -102,12 +102,18 @@ class Moment(NamedTuple):
 
 def choose(environ: Mapping[str, str] = os.environ) -> Tuple[Moment, ...]:
     """The moments: those that somebody asks for, else as many of each phase, spread evenly or at random."""
-    if environ.get("CUTS"):
+    if environ.get("CUTS", "").strip():
         return tuple(_read_choice(word) for word in environ["CUTS"].split())
     if environ.get("CUT_SEED"):
-        rolled = random.Random(int(environ["CUT_SEED"]))
+        rolled = random.Random(_read_seed(environ["CUT_SEED"]))
         return tuple(Moment(phase, rolled.uniform(0, REACH)) for phase in PHASES for _ in range(EACH))
     return tuple(Moment(phase, (number + 0.5) / EACH * REACH) for phase in PHASES for number in range(EACH))
+
+
+def _read_seed(word: str) -> int:
+    if not word.isdecimal():
+        raise ValueError("CUT_SEED: %r is no number; say one, such as 7" % word)
+    return int(word)
 
 
 def _read_choice(word: str) -> Moment:

@@ -30,3 +30,12 @@ def test_moments_are_named_by_part_or_by_seconds() -> None:
 def test_a_moment_that_cannot_be_is_refused_with_what_can(word: str) -> None:
     with pytest.raises(ValueError, match="PHASE=PART .*update"):
         cuts.choose({"CUTS": word})
+
+
+def test_a_seed_that_is_no_number_is_named() -> None:
+    with pytest.raises(ValueError, match="CUT_SEED: 'seven'"):
+        cuts.choose({"CUT_SEED": "seven"})
+
+
+def test_who_asks_for_no_moment_gets_the_usual_ones() -> None:
+    assert cuts.choose({"CUTS": " "}) == cuts.choose({})
