@@ -4,6 +4,7 @@ already where a test needs no more. What a machine said is shown when its test f
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Callable, Iterator, List
@@ -18,6 +19,10 @@ from tests.machines.world import World
 
 MAIN_SUITE = "bookworm"
 CONTAINER_SUITES = ("bookworm", "trixie")
+ENDS_IN_ORDER = (signal.SIGTERM, signal.SIGHUP)
+"""As ^C does: machines, their cgroups and their disks are not left behind by a build that is called off, or by a lost
+connection."""
+
 MakeVm = Callable[..., Vm]
 MakeNspawn = Callable[[World], Nspawn]
 
@@ -26,6 +31,8 @@ MakeNspawn = Callable[[World], Nspawn]
 def base() -> Iterator[Path]:
     if os.geteuid() != 0:
         pytest.skip("only root can make a machine's file system")
+    for number in ENDS_IN_ORDER:
+        signal.signal(number, signal.default_int_handler)
     made = Path(tempfile.mkdtemp(prefix="oxv-", dir="/tmp"))
     try:
         yield made

@@ -170,7 +170,9 @@ class Nspawn:
 
 
 def switch_on_argv(nspawn: Nspawn, name: str) -> List[str]:
-    """Its file system is mounted for it alone, and it dies with whoever started it, however that ends."""
+    """Its file system is mounted for it alone. systemd-nspawn dies with whoever started it, however that ends. What it
+    has started does not: it takes power_cut() to end that.
+    """
     root, work = nspawn.work / "root", nspawn.work
     own = ",upperdir=%s,workdir=%s" % (nspawn.changes, work / "scratch")
     return ["setpriv", "--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation=private", "sh", "-ec",
