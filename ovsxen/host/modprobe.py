@@ -139,11 +139,12 @@ def classify(stderr: str, blacklist: str, kernels: Tuple[str, ...], release: str
         return Cause.SYMBOL
     if re.search(r"Exec format error|[Ii]nvalid module format", stderr):
         return Cause.WRONG_KERNEL
-    if re.search(r"not found|No such file|Unknown symbol", stderr):
+    runs_another = "install command" in stderr
+    if re.search(r"not found|No such file|Unknown symbol", stderr) and not (runs_another and release in kernels):
         return Cause.WRONG_KERNEL if kernels and release not in kernels else Cause.NO_MODULE
     if blacklist:
         return _blacklisted(blacklist)
-    return Cause.INSTALL_COMMAND if "install command" in stderr else Cause.OTHER
+    return Cause.INSTALL_COMMAND if runs_another else Cause.OTHER
 
 
 def _blacklisted(where: str) -> Cause:

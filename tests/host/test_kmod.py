@@ -93,6 +93,9 @@ def install_module(paths: Paths) -> None:
     (REFUSED % "Unknown symbol in module, or unknown parameter (see dmesg)", Cause.SYMBOL),
     ("modprobe: ERROR: ../libkmod/libkmod-module.c:1047 command_do() Error running install command for openvswitch\n"
      + REFUSED % "Invalid argument", Cause.INSTALL_COMMAND),
+    ("modprobe: FATAL: Module own not found in directory /lib/modules/4.19.0+1\n"
+     "modprobe: ERROR: ../libkmod/libkmod-module.c:1047 command_do() Error running install command for openvswitch\n"
+     + REFUSED % "Invalid argument", Cause.INSTALL_COMMAND),
     (REFUSED % "Cannot allocate memory", Cause.OTHER),
 ])
 def test_a_failure_says_which(paths: Paths, script: Script, said: str, cause: Cause) -> None:

@@ -5,7 +5,7 @@ Nothing is mounted: e2fsck replays the journal, and debugfs reads the files.
 
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 from tests.machines.rootfs import run
 
@@ -28,10 +28,10 @@ class Disk(NamedTuple):
                               stderr=subprocess.STDOUT, universal_newlines=True, timeout=THERE_WITHIN_S)
         assert done.returncode in RECOVERED, done.stdout
 
-    def read_out(self, into: Path) -> Path:
-        """Copy all that is ours, as far as it is there, to its places below `into`; gives that."""
+    def read_out(self, into: Path, names: Tuple[str, ...] = OURS) -> Path:
+        """Copy these files and directories, as far as they are there, to their places below `into`; gives that."""
         requests = []
-        for name in OURS:
+        for name in names:
             parent = into / name[1:].rpartition("/")[0]
             parent.mkdir(parents=True, exist_ok=True)
             requests.append("rdump %s %s\n" % (name, parent))

@@ -19,7 +19,7 @@ NO_SWITCH = "systemctl stop openvswitch && ovs-dpctl del-dp system@ovs-system &&
 BACK_WITHIN_S = 180
 CONF = "/etc/modprobe.d/local.conf"
 NAMES_KEPT = "grep -o '\"name\":\"[a-z0-9]*\"' /etc/openvswitch/conf.db"
-PORTS = "ip -o link show type bridge; bridge -o link"
+PORTS = "(ip -o link show type bridge; bridge -o link) | sed 's/<[^>]*>//; s/state [A-Za-z]*//'"
 
 # The kernels before 2.6.37 had one hook for bridges of either kind, and nothing of today's is as jealous.
 JEALOUS = r"""cat >/usr/local/sbin/modprobe <<'END'

@@ -12,8 +12,9 @@ MODULE = "/lib/modules/$(uname -r)/kernel/net/openvswitch/openvswitch.ko"
 NEWER = "printf x >>" + MODULE
 """Bytes after its signature make it one of nobody's, which the kernel tells of a module that is loaded: E."""
 
-KEPT = ("ovs-vsctl list-br; ovs-vsctl list-ports xenbr0; ip -o -4 address show; ip route show; ip -o link show xenbr0 |"
-        " sed 's/^[0-9]*//'; ovs-ofctl --no-stats dump-flows xenbr0")
+KEPT = ("ovs-vsctl list-br; ovs-vsctl list-ports xenbr0; (ip -o -4 address show; ip -o link show xenbr0) |"
+        " sed 's/^[0-9]*//' | sort; ip route show | sort; ovs-ofctl --no-stats dump-flows xenbr0")
+"""Interfaces by their names: a new one has a new number."""
 
 
 @pytest.fixture
