@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from ovsxen.boots import Boot, Start, end_of
 from ovsxen.host.boot_times import BootTimes, UnitTimes
 from ovsxen.host.systemd import SWITCH_UNIT
-from ovsxen.report import BAD, Outcome, Phase, printable
+from ovsxen.report import BAD, Outcome, Phase
 
 SHORTEST_S = 0.001
 COMPLAINTS = 4
@@ -109,11 +109,11 @@ def _summary(boot: Boot) -> Tuple[str, ...]:
         said = "The switch was up %s after its start began%s; %s." % (text_of(boot.took_s), _count(boot.tried), longest)
     else:
         said = "The switch did not come up%s: run `ovsxen status`; %s." % (_count(boot.tried), longest)
-    more = ["its start began %s after the kernel's" % text_of(boot.starts[0].began_s)]
+    more = ["Its start began %s after the kernel's" % text_of(boot.starts[0].began_s)]
     if boot.purged:
         more.append("%d stale bridge%s purged" % (boot.purged, "" if boot.purged == 1 else "s"))
     more += ["%s %s" % pair for pair in (("ovsxen", boot.ovsxen), ("Open vSwitch", boot.openvswitch)) if pair[1]]
-    return said, "; ".join(more)[:1].upper() + "; ".join(more)[1:] + "."
+    return said, "; ".join(more) + "."
 
 
 def _longest(boot: Boot) -> Tuple[str, float]:
@@ -313,8 +313,3 @@ def text_of(seconds: float) -> str:
 def clock_of(seconds: float) -> str:
     """When something happened, in seconds."""
     return "%.*f s" % (3 if seconds < 1 else 2 if seconds < 1000 else 1, seconds)
-
-
-def shown(text: str) -> str:
-    """What came out of a file, without what a terminal or a viewer would take for more than letters."""
-    return printable(text)

@@ -6,9 +6,10 @@ widest letters.
 """
 
 from html import escape
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
-from ovsxen.boot_chart import Bar, Chart, Kind, Panel, Row, round_ticks, shown, tick_text
+from ovsxen.boot_chart import Bar, Chart, Kind, Panel, Row, round_ticks, tick_text
+from ovsxen.report import printable
 
 WIDTH = 1040
 MARGIN = 28
@@ -23,21 +24,26 @@ ROW_HEIGHT = 22
 BAR_HEIGHT = 12
 NOTE_HEIGHT = 15
 LINE_HEIGHT = 18
+PANEL_GAP = 22
 LEAST_BAR = 2.0
 TICKS = 9
 SIZE = 12
 NOTE_SIZE = 11
+HEADING_SIZE = 14
 TITLE_SIZE = 20
+HEAD_HEIGHT = 44
+"""Of a panel: its heading and its axis."""
 
 COLOURS = {Kind.DONE: "#2b6cb0", Kind.UNCHANGED: "#9db8d2", Kind.DEGRADED: "#e69f00", Kind.SKIPPED: "#c9ced6",
            Kind.FAILED: "#c5221f", Kind.SILENT: "#f2b8b5", Kind.KERNEL: "#8a94a3", Kind.STARTING: "#4a9c6d",
            Kind.ACTIVE: "#cfe6d8"}
 STYLE = """text { font-family: "Helvetica Neue", Helvetica, Arial, "DejaVu Sans", sans-serif; fill: #1f2733; }
-.title { font-size: 20px; font-weight: bold; } .heading { font-size: 14px; font-weight: bold; }
-.label, .cell { font-size: 12px; } .strong { font-weight: bold; } .faint { fill: #5b6675; font-size: 11px; }
-.alarm { fill: #a61b12; font-size: 11px; } .complaint { fill: #a61b12; font-size: 12px; }
+.title { font-size: %dpx; font-weight: bold; } .heading { font-size: %dpx; font-weight: bold; }
+.label { font-size: %dpx; } .strong { font-weight: bold; } .faint { fill: #5b6675; font-size: %dpx; }
+.alarm { fill: #a61b12; font-size: %dpx; } .complaint { fill: #a61b12; font-size: %dpx; }
 .ground { fill: #ffffff; } .frame { fill: #f6f8fa; } .grid { stroke: #dde2e8; } .lit { fill: #fff4d6; }
-.glass { fill: #2b6cb0; fill-opacity: 0.10; } .beam { fill: #2b6cb0; fill-opacity: 0.05; }"""
+.glass { fill: #2b6cb0; fill-opacity: 0.10; } .beam { fill: #2b6cb0; fill-opacity: 0.05; }""" % (
+    TITLE_SIZE, HEADING_SIZE, SIZE, NOTE_SIZE, NOTE_SIZE, SIZE)
 
 NARROW = frozenset(" !'(),-./:;I[]|fijlrt")
 WIDE = frozenset("%@MWmw")
@@ -45,14 +51,13 @@ BROAD = frozenset("#&+<=>ABCDEFGHKNOPQRSTUVXYZ_~$")
 
 
 class Text(NamedTuple):
-    """A label: where it ends or begins (`anchor`), on which line, in which style; `width` is what it takes at most."""
+    """A label: where it ends or begins (`anchor`), on which line, in which style; `full` is what it was cut from."""
 
     x: float
     y: float
     text: str
     style: str
     anchor: str
-    width: float
     full: str
 
 
@@ -85,31 +90,9 @@ def _wrap(text: str) -> List[str]:
 
 def draw_svg(chart: Chart) -> str:
     """The whole file, in ASCII."""
-    shapes: List[str] = []
-    y = MARGIN + TITLE_SIZE
-    shapes.append(_text(_label(MARGIN, y, chart.title, WIDTH - 2 * MARGIN, "title", size=TITLE_SIZE)))
-    for line in chart.summary:
-        y += LINE_HEIGHT + 2
-        shapes.append(_text(_label(MARGIN, y, line, WIDTH - 2 * MARGIN, "label")))
-    for line in chart.complaints:
-        for part in _wrap(shown(line)):
-            y += LINE_HEIGHT
-            shapes.append(_text(_label(MARGIN, y, part, WIDTH - 2 * MARGIN, "complaint")))
-    y += 14
-    beam_from: Tuple[float, float, float] = (0.0, 0.0, 0.0)
-    for number, panel in enumerate(chart.panels):
-        top = y + 44
-        if number and chart.panels[number - 1].glass:
-            left, right, beam_y = beam_from
-            shapes.append('<polygon class="beam" points="%.1f,%.1f %.1f,%.1f %d,%d %d,%d"/>' % (
-                left, beam_y, right, beam_y, PLOT_X + PLOT_WIDTH, top, PLOT_X, top))
-        y, drawn = _draw_panel(panel, y)
-        shapes += drawn
-        if panel.glass:
-            beam_from = _x(panel, panel.glass[0]), max(_x(panel, panel.glass[1]),
-                                                       _x(panel, panel.glass[0]) + LEAST_BAR), y
-        y += 22
-    shapes += _draw_legend(chart.kinds, y)
+    y, head = _draw_head(chart)
+    y, panels = _draw_panels(chart.panels, y + 14)
+    shapes = head + panels + list(_draw_legend(chart.kinds, y))
     height = y + 40
     lines = (
         ['<?xml version="1.0" encoding="UTF-8"?>',
@@ -120,11 +103,47 @@ def draw_svg(chart: Chart) -> str:
     return "\n".join(lines).encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
+def _draw_head(chart: Chart) -> Tuple[int, List[str]]:
+    """What is said above the panels, and where it ends."""
+    y = MARGIN + TITLE_SIZE
+    shapes = [_text(_label(MARGIN, y, chart.title, WIDTH - 2 * MARGIN, "title", size=TITLE_SIZE))]
+    for line in chart.summary:
+        y += LINE_HEIGHT + 2
+        shapes.append(_text(_label(MARGIN, y, line, WIDTH - 2 * MARGIN, "label")))
+    for line in chart.complaints:
+        for part in _wrap(printable(line)):
+            y += LINE_HEIGHT
+            shapes.append(_text(_label(MARGIN, y, part, WIDTH - 2 * MARGIN, "complaint")))
+    return y, shapes
+
+
+def _draw_panels(panels: Tuple[Panel, ...], y: int) -> Tuple[int, List[str]]:
+    """All of them, one below the other, and where they end."""
+    shapes: List[str] = []
+    above: Optional[Panel] = None
+    for panel in panels:
+        if above is not None and above.glass is not None:
+            shapes.append(_draw_beam(above, above.glass, y - PANEL_GAP, y + HEAD_HEIGHT))
+        y, drawn = _draw_panel(panel, y)
+        shapes += drawn
+        y += PANEL_GAP
+        above = panel
+    return y, shapes
+
+
+def _draw_beam(panel: Panel, glass: Tuple[float, float], from_y: int, to_y: int) -> str:
+    """From the glass of a panel to the whole width of the next one."""
+    left, right = (_x(panel, at_s) for at_s in glass)
+    return '<polygon class="beam" points="%.1f,%.1f %.1f,%.1f %d,%d %d,%d"/>' % (
+        left, from_y, max(right, left + LEAST_BAR), from_y, PLOT_X + PLOT_WIDTH, to_y, PLOT_X, to_y)
+
+
 def _draw_panel(panel: Panel, top: int) -> Tuple[int, List[str]]:
     """Its shapes, and where it ends."""
-    y = top + 44
+    y = top + HEAD_HEIGHT
     height = sum(_height_of(row) for row in panel.rows)
-    shapes = [_text(_label(MARGIN, top + 14, panel.heading, PLOT_X + PLOT_WIDTH - MARGIN, "heading", size=14)),
+    shapes = [_text(_label(MARGIN, top + 14, panel.heading, PLOT_X + PLOT_WIDTH - MARGIN, "heading",
+                           size=HEADING_SIZE)),
               '<rect class="frame" x="%d" y="%d" width="%d" height="%d"/>' % (PLOT_X, y, PLOT_WIDTH, height)]
     for end, column in zip(COLUMNS_X, panel.columns):
         shapes.append(_text(_label(end, y - 6, column, COLUMN_WIDTH, "faint", "end", NOTE_SIZE)))
@@ -201,8 +220,8 @@ def _draw_legend(kinds: Tuple[Kind, ...], y: int) -> Iterator[str]:
 
 
 def _label(x: float, y: float, text: str, width: float, style: str, anchor: str = "start", size: float = SIZE) -> Text:
-    full = shown(text)
-    return Text(x, y, cut(full, width, size), style, anchor, width, full)
+    full = printable(text)
+    return Text(x, y, cut(full, width, size), style, anchor, full)
 
 
 def _text(label: Text) -> str:
@@ -212,4 +231,4 @@ def _text(label: Text) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(shown(text))
+    return escape(printable(text))

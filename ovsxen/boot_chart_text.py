@@ -2,7 +2,8 @@
 
 from typing import List, Tuple
 
-from ovsxen.boot_chart import Bar, Chart, Kind, Panel, Row, round_ticks, shown, tick_text
+from ovsxen.boot_chart import Bar, Chart, Kind, Panel, Row, round_ticks, tick_text
+from ovsxen.report import printable
 
 SIGNS = {Kind.DONE: "#", Kind.UNCHANGED: "=", Kind.DEGRADED: "~", Kind.SKIPPED: ".", Kind.FAILED: "X",
          Kind.SILENT: "?", Kind.KERNEL: "k", Kind.STARTING: "s", Kind.ACTIVE: "-"}
@@ -21,9 +22,9 @@ TICK_WIDTH = 7
 def draw_text(chart: Chart, width: int) -> str:
     """All of it, in lines of at most `width` characters, within reason."""
     width = min(MOST_WIDTH, max(LEAST_WIDTH, width))
-    lines = [cut(shown(chart.title), width)]
+    lines = [cut(printable(chart.title), width)]
     for line in chart.summary + chart.complaints:
-        lines += wrap(shown(line), width)
+        lines += wrap(printable(line), width)
     for panel in chart.panels:
         lines += [""] + _draw_panel(panel, width)
     return "\n".join(lines + [""] + wrap("  ".join("%s %s" % (SIGNS[kind], kind.value) for kind in chart.kinds), width))
@@ -47,7 +48,7 @@ def _draw_panel(panel: Panel, width: int) -> List[str]:
     for row in panel.rows:
         lines.append(_draw_row(panel, row, room))
         if row.note:
-            lines.append(" " * (LABEL_WIDTH + 2) + cut(shown(row.note), width - LABEL_WIDTH - 2))
+            lines.append(" " * (LABEL_WIDTH + 2) + cut(printable(row.note), width - LABEL_WIDTH - 2))
     return [line.rstrip() for line in lines]
 
 
@@ -72,8 +73,9 @@ def _draw_row(panel: Panel, row: Row, room: int) -> str:
         first, last = edges(panel, bar, room)
         places[first:last + 1] = SIGNS[bar.kind] * (last + 1 - first)
     mark = "*" if row.stands_out else " "
-    return "%s%s|%s|%s" % (mark, cut(shown(row.label), LABEL_WIDTH - 1).ljust(LABEL_WIDTH), "".join(places), "".join(
-        cut(cell, CELL_WIDTH - 1).rjust(CELL_WIDTH) for cell in row.cells))
+    label = cut(printable(row.label), LABEL_WIDTH - 1).ljust(LABEL_WIDTH)
+    cells = "".join(cut(cell, CELL_WIDTH - 1).rjust(CELL_WIDTH) for cell in row.cells)
+    return "%s%s|%s|%s" % (mark, label, "".join(places), cells)
 
 
 def edges(panel: Panel, bar: Bar, room: int) -> Tuple[int, int]:
