@@ -8,11 +8,11 @@ import math
 from typing import Optional, Tuple
 
 from ovsxen import __version__
-from ovsxen.boots import Boot, History, read_history, start_in, write_history
+from ovsxen.boots import Boot, read_history, start_in, write_history
 from ovsxen.errors import OvsxenError
 from ovsxen.host import boot_times, clock, files
 from ovsxen.host.boot_times import BootTimes, Question
-from ovsxen.host.clock import MACHINE_CLOCK, Clock
+from ovsxen.host.clock import MACHINE_CLOCK
 from ovsxen.host.files import Identity
 from ovsxen.news import News
 from ovsxen.ovs import daemons
@@ -33,13 +33,12 @@ class BootRecord:
     `before`: the start of this boot that came before this daemon, which may have been killed at it.
     """
 
-    def __init__(self, news: News, before: Optional[Report], clock: Clock = MACHINE_CLOCK) -> None:
+    def __init__(self, news: News, before: Optional[Report]) -> None:
         self._news = news
-        self._clock = clock
         self._before = before
         self._due_s = 0.0
-        self._ask_at_s = clock.monotonic() + EVERY_S
-        self._ask_until_s = clock.monotonic() + FINISHED_WITHIN_S
+        self._ask_at_s = MACHINE_CLOCK.monotonic() + EVERY_S
+        self._ask_until_s = MACHINE_CLOCK.monotonic() + FINISHED_WITHIN_S
         self._question: Optional[Question] = None
         self._asks = boot_times.is_there(news.paths)
         self._seen: Optional[Identity] = None
@@ -54,7 +53,7 @@ class BootRecord:
 
     def tend(self) -> None:
         """Do what is due, to be called again and again."""
-        now_s = self._clock.monotonic()
+        now_s = MACHINE_CLOCK.monotonic()
         if now_s < self._due_s:
             return
         self._due_s = now_s + EVERY_S
@@ -85,11 +84,16 @@ class BootRecord:
         known = history.find(self._news.boot_id)
         boot = self._look(known or self._begin())
         if system is not None and system != boot.system:
-            boot = boot._replace(system=system, date=clock.date_of_boot(self._clock))
+            boot = boot._replace(system=system, date=clock.date_of_boot())
         if boot.starts and boot != known:
-            write_history(paths.boot_history, History(history.boots).with_boot(boot))
+            write_history(paths.boot_history, history.with_boot(boot))
         self._seen = found
-        return self._is_complete(boot, now_s)
+        if self._is_complete(boot, now_s):
+            return True
+        if boot.is_up and not self._asks_later(now_s):
+            self._question = Question()
+            self._ask_at_s = now_s + EVERY_S
+        return False
 
     def _asks_later(self, now_s: float) -> bool:
         return not self._asks or now_s < self._ask_at_s
@@ -108,7 +112,7 @@ class BootRecord:
             openvswitch = daemons.read_installed_version(VSWITCHD)
         except OvsxenError:
             openvswitch = ""
-        return Boot(self._news.boot_id, clock.date_of_boot(self._clock), __version__, openvswitch, 0, 0, ())
+        return Boot(self._news.boot_id, clock.date_of_boot(), __version__, openvswitch, 0, 0, ())
 
     def _look(self, boot: Boot) -> Boot:
         """With the starts that the reports tell of, oldest first."""
@@ -118,12 +122,7 @@ class BootRecord:
         return boot._replace(purged=len(now.purged)) if now and boot.starts else boot
 
     def _is_complete(self, boot: Boot, now_s: float) -> bool:
-        """Nothing will be added; else systemd is asked, where it is time."""
-        if not boot.is_up:
-            return False
-        if not self._asks or (boot.system is not None and (boot.system.finished_s or now_s >= self._ask_until_s)):
-            return True
-        if now_s >= self._ask_at_s:
-            self._question = Question()
-            self._ask_at_s = now_s + EVERY_S
-        return False
+        """Nothing will be added."""
+        if not boot.is_up or not self._asks:
+            return boot.is_up
+        return boot.system is not None and (boot.system.finished_s > 0.0 or now_s >= self._ask_until_s)

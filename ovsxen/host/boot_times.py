@@ -46,8 +46,8 @@ class Question:
     Raises NotInstalled, AdministratorError.
     """
 
-    def __init__(self, within_s: float = WITHIN_S) -> None:
-        self._deadline = Deadline(within_s)
+    def __init__(self) -> None:
+        self._deadline = Deadline(WITHIN_S)
         self._children = (_ask((USERSPACE, FINISH)), _ask(("Id", STARTED, ACTIVE), UNITS))
 
     def answer(self) -> BootTimes:

@@ -66,9 +66,9 @@ def wall_clock_s() -> float:
     return time.time()
 
 
-def date_of_boot(clock: Clock = MACHINE_CLOCK) -> str:
+def date_of_boot() -> str:
     """When this boot began, UTC, for people to read: as far as the wall clock is right."""
-    return utc_text(int((wall_clock_s() - clock.monotonic()) * 1000))
+    return utc_text(int((wall_clock_s() - MACHINE_CLOCK.monotonic()) * 1000))
 
 
 def utc_text(milliseconds: int) -> str:
