@@ -29,8 +29,7 @@ NETWORKS = (
     Network("xapi0", "00:16:3e:00:00:02", vlan=("xenbr0", 100), dom0s=True))
 BRIDGES = sorted(network.bridge for network in NETWORKS)
 PREFIX_BITS = 24
-ADDRESS = "%s/%d" % (NETWORKS[0].address, PREFIX_BITS)
-"""Of dom0, on its own network."""
+ADDRESS_WITH_PREFIX = "%s/%d" % (ADDRESS, PREFIX_BITS)
 
 
 def networkd_db(networks: Tuple[Network, ...] = NETWORKS) -> Dict[str, Any]:

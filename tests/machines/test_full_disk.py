@@ -1,6 +1,6 @@
 """The root file system is full: nothing is torn, what is said is true, and with room all is well again by itself."""
 
-from tests.machines.networks import ADDRESS, BRIDGES
+from tests.machines.networks import ADDRESS_WITH_PREFIX, BRIDGES
 from tests.machines.verdict import read_status
 from tests.machines.vm import Vm
 
@@ -48,7 +48,7 @@ def assert_well_again(vm: Vm) -> None:
 def assert_networks_are_there(vm: Vm) -> None:
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
     vm.tell(LONG)
-    assert ADDRESS in vm.tell("ip address show xenbr0")
+    assert ADDRESS_WITH_PREFIX in vm.tell("ip address show xenbr0")
 
 
 def test_a_switch_that_runs_goes_on_says_that_there_is_no_room_and_is_not_restarted(vm: Vm) -> None:

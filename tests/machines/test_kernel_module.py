@@ -5,7 +5,7 @@ from typing import List
 import pytest
 
 from tests.machines.conftest import MakeVm
-from tests.machines.networks import ADDRESS, BRIDGES
+from tests.machines.networks import ADDRESS_WITH_PREFIX, BRIDGES
 from tests.machines.verdict import read_status
 from tests.machines.vm import Setup, Vm
 from tests.machines.world import World
@@ -75,7 +75,7 @@ def test_a_boot_without_the_module_says_so_and_all_comes_up_once_it_is_there(wor
     assert_comes_back(vm)
     vm.tell("until [ $(systemctl is-active xapi) = active ]; do sleep 1; done", BACK_WITHIN_S)
     assert sorted(vm.tell("ovs-vsctl list-br").split()) == BRIDGES
-    assert ADDRESS in vm.tell("ip address show xenbr0")
+    assert ADDRESS_WITH_PREFIX in vm.tell("ip address show xenbr0")
 
 
 def test_a_kernel_that_was_started_with_the_module_banned_needs_another_start(make_vm: MakeVm) -> None:
@@ -99,7 +99,7 @@ def test_bridge_mode_loads_nothing_and_holds_nobody_up(world: World, make_vm: Ma
     told = read_status(vm)
     assert (told["verdict"], told["exit_code"], told["problems"]) == ("disabled", 3, [])
     assert vm.tell("systemctl is-active xcp-networkd xapi").split() == ["active", "active"]
-    assert "master xenbr0" in vm.tell("ip link show eth0") and ADDRESS in vm.tell("ip address show xenbr0")
+    assert "master xenbr0" in vm.tell("ip link show eth0") and ADDRESS_WITH_PREFIX in vm.tell("ip address show xenbr0")
     for verb in ("start", "load-kmod", "force-reload-kmod", "restart"):
         assert vm.run("ovsxen " + verb).code == 0
     assert vm.run("test -e /sys/module/openvswitch").code == 1
