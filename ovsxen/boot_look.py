@@ -30,11 +30,11 @@ def look_at_boots(host: Host) -> Seen:
     boot = (known or Boot(boot_id, clock.date_of_boot(), __version__, "", 0, 0, ())).with_start(start_in(report))
     if report is not None and boot != known:
         boot = boot._replace(purged=len(report.purged))
-    if boot.starts and boot.system is None and boot_times.is_there(paths):
+    if boot.starts and _may_be_over(boot) and boot_times.is_there(paths):
         try:
             boot = boot._replace(system=boot_times.Question().answer())
         except OvsxenError as error:
-            notes.append("without systemd's times: %s" % error)
+            notes.append("without systemd's times%s: %s" % (" of now" if boot.system else "", error))
     if boot.starts:
         return Seen(history.with_boot(boot).boots, tuple(notes))
     if not history.boots:
@@ -45,3 +45,8 @@ def look_at_boots(host: Host) -> Seen:
     notes.append("the switch has not been started in this boot, or by an older version: the last boot that is recorded "
                  "is shown")
     return Seen(history.boots, tuple(notes))
+
+
+def _may_be_over(boot: Boot) -> bool:
+    """For all that is kept of it: the daemon asks systemd only now and then."""
+    return boot.system is None or not boot.system.finished_s

@@ -1,11 +1,11 @@
 """The units under a real systemd, in a container."""
 
 import re
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 import pytest
 
-from ovsxen.boots import read_history
+from ovsxen.boots import Boot, History, read_history, write_history
 from ovsxen.host.boot_times import BootTimes
 from ovsxen.host.proc import OF_THE_SERVICE
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
@@ -83,6 +83,19 @@ def test_a_boot_chart_has_systemds_times_at_once_and_the_daemon_keeps_them(start
     assert times.active_s == pytest.approx(unit["ActiveEnter"], abs=0.001)
     first = read_history(started.root / "var/lib/ovsxen/boots.json").boots[-1].starts[0]
     assert system.userspace_s < first.began_s
+
+
+def test_a_boot_that_is_over_since_the_daemon_asked_is_not_said_to_be_unfinished(started: Container) -> None:
+    path = started.root / "var/lib/ovsxen/boots.json"
+
+    def kept() -> Tuple[Boot, ...]:
+        return read_history(path).boots
+
+    started.wait_until(lambda: bool(kept() and kept()[-1].system and kept()[-1].is_up))
+    *others, boot = kept()
+    assert boot.system is not None
+    write_history(path, History(tuple(others)).with_boot(boot._replace(system=boot.system._replace(finished_s=0.0))))
+    assert "unfinished" not in started.tell("ovsxen", "boot-chart")
 
 
 def test_a_systemd_that_does_not_say_its_times_keeps_no_daemon_waiting(unit: Container) -> None:
