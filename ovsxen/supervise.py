@@ -9,7 +9,7 @@ from enum import Enum
 from typing import NamedTuple, Tuple
 
 from ovsxen import boot, lifecycle, mend
-from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError
+from ovsxen.errors import EXIT_FAILED, EXIT_OK, AdministratorError, OvsxenError
 from ovsxen.gate import why_disabled
 from ovsxen.host import detach, identity, process
 from ovsxen.host.clock import MACHINE_CLOCK, Deadline
@@ -199,6 +199,19 @@ class Supervisor:
         except OSError:
             return True  # its file cannot be made again: nobody else's can
 
+    def make_up(self) -> None:
+        """See to who did not wait for a switch that is up only now."""
+        if self.before is None or self.before.went_well:
+            return
+        from ovsxen import late  # a boot that goes well does without
+
+        try:
+            said = late.make_up(self.host, self.before)
+        except OvsxenError as error:
+            said = "what comes after the switch may have begun too early: %s" % error
+        if said:
+            self.news.log.warn(said)
+
     def keep_failure(self) -> None:
         """Keep for `ovsxen boot-chart` what this start was like, for nobody will watch and do it."""
         from ovsxen.boot_record import BootRecord
@@ -318,6 +331,7 @@ def _begin(supervisor: Supervisor, *, in_background: bool) -> Ended:
 
 def _watch(supervisor: Supervisor, *, in_background: bool) -> Ended:
     news, wakeup = supervisor.news, supervisor.wakeup
+    supervisor.make_up()
     news.notifier.ready(WELL)
     if not supervisor.watch():
         news.log.warn("another ovsxen daemon watches the switch by now: this one ends, and leaves it alone")

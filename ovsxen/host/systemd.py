@@ -13,6 +13,7 @@ SYNC_UNIT = "openvswitch-xapi-sync.service"
 SPARING = "ovsxen-spare-all.conf"
 """A drop-in that is there only while a unit is started anew, and by which nothing ends that runs in it."""
 
+BEGUN = ("active", "activating", "reloading")
 WITHIN_S = 30.0
 """What systemctl has for an answer, or for what it does by itself."""
 
@@ -28,6 +29,17 @@ def restart_unit(name: str, within_s: float) -> bool:
     if ended.returncode != 0:
         raise AdministratorError("%s was not restarted (%s)" % (name, ended.complaint),
                                  "run `systemctl restart %s`" % name)
+    return True
+
+
+def begin_again(name: str, within_s: float) -> bool:
+    """Have a unit that runs, or is about to, be restarted, without waiting; False where it has not begun.
+
+    Raises AdministratorError, NoAnswer, NotInstalled.
+    """
+    if look_at(name, within_s).state not in BEGUN:
+        return False
+    _systemctl(("--no-block", "try-restart", name), within_s, "run `systemctl restart %s`" % name)
     return True
 
 

@@ -8,13 +8,21 @@ import pytest
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from tests.machines.conftest import MakeNspawn
-from tests.machines.networks import BRIDGES
+from tests.machines.networks import ADDRESS_WITH_PREFIX, BRIDGES, NETWORKS
 from tests.machines.nspawn import Nspawn
 from tests.machines.watching import NETWORKD, XAPI
 from tests.machines.world import World
 
 pytestmark = pytest.mark.selection
 HELD = "#!/bin/sh\n: >/run/asked\nuntil [ -e /run/go ]; do sleep 0.05; done\nexec /usr/sbin/ovs-vswitchd \"$@\"\n"
+UNTIMELY = """#!/bin/sh
+# At the next boot the daemon is killed, or this one does not start; once.
+if [ -e /var/lib/untimely ]; then
+    rm /var/lib/untimely
+    %s
+fi
+exec /usr/sbin/%s "$@"
+"""
 ASKS_AT_STOP = "[Service]\nExecStop=/bin/sh -c 'ovs-vsctl --timeout=20 list-br >/var/lib/at-stop'\n"
 ENDED_BADLY = r"systemd\[1\]: .*(timed out|Killing process|Failed with result|remains running|left-over process).*"
 
@@ -104,3 +112,21 @@ def test_at_shutdown_the_switch_is_there_until_the_networks_are_given_up_and_end
                     r"ovsdb-server \(pid \d+\) stopped \(exit\)", "%s: Deactivated successfully." % SWITCH_UNIT)
     assert "%s: Deactivated successfully." % SYNC_UNIT in said
     assert re.findall(ENDED_BADLY, said) == []
+
+
+@pytest.mark.parametrize("program, fault, begins_again", [
+    ("ovsdb-server", "kill -KILL $(systemctl show -p MainPID openvswitch.service | cut -d= -f2)", True),
+    ("ovs-vswitchd", "exit 1", False)])
+def test_a_host_has_its_networks_though_the_first_start_of_a_boot_failed(
+        make_nspawn: MakeNspawn, container_world: World, program: str, fault: str, begins_again: bool) -> None:
+    """Last boot's bridges content xcp-networkd, and go; for ovs-vswitchd it waits by itself."""
+    host = make_nspawn(container_world)
+    host.write("usr/local/sbin/" + program, UNTIMELY % (fault, program), 0o755)
+    host.power_on()
+    host.tell("ovs-vsctl add-br left-over; : >/var/lib/untimely")
+    host.reboot()
+    host.tell("until ip address show xenbr0 | grep -q %s; do sleep 0.2; done" % ADDRESS_WITH_PREFIX)
+    assert set(host.tell("ovs-vsctl list-br").split()) >= {network.bridge for network in NETWORKS if network.dom0s}
+    assert "left-over" not in host.tell("ovs-vsctl list-br")
+    assert ("did not wait" in host.tell("journalctl --no-pager -u " + SWITCH_UNIT)) == begins_again
+    assert host.run("ovsxen status").code == 0, host.run("ovsxen status")
