@@ -30,7 +30,7 @@ MakeNspawn = Callable[[World], Nspawn]
 @pytest.fixture(scope="session")
 def base() -> Iterator[Path]:
     if os.geteuid() != 0:
-        pytest.skip("only root can make a machine's file system")
+        pytest.exit("only root can make a machine's file system: run this as root", returncode=2)
     for number in ENDS_IN_ORDER:
         signal.signal(number, signal.default_int_handler)
     made = Path(tempfile.mkdtemp(prefix="oxv-", dir="/tmp"))
