@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from tests.machines import offline, verdict
-from tests.machines.configuration import Configuration, Torn, find_staged, find_torn, is_of_update, read_configuration
+from tests.machines.configuration import Configuration, Torn, find_staged, find_torn, read_configuration
 from tests.machines.rootfs import write
 from tests.machines.verdict import Seen
 from tests.machines.vm import RUN_WITHIN_S, Setup, Vm
@@ -144,6 +144,15 @@ class Prepared(NamedTuple):
     new: Configuration
 
 
+class NextBoot(NamedTuple):
+    """The boot from a disk as a power cut has left it, and its files after that."""
+
+    seen: Seen
+    then: Configuration
+    torn: Tuple[Torn, ...]
+    staged: Tuple[str, ...]
+
+
 class Cut(NamedTuple):
     """A moment's cut: what the machine last said, what its disk had then, and the next boot with its disk."""
 
@@ -153,18 +162,14 @@ class Cut(NamedTuple):
     configuration: Optional[Configuration]
     torn: Tuple[Torn, ...]
     staged: Tuple[str, ...]
-    seen: Seen
-    then: Configuration
-    then_torn: Tuple[Torn, ...]
-    then_staged: Tuple[str, ...]
-    """Less what only an update removes, which comes with XAPI's start: test_flushes.py has that."""
+    next: NextBoot
 
     def __str__(self) -> str:
         """A line of a table."""
         had = self.configuration.describe() if self.configuration else "no conf.db"
         return "%s (%.2f s) | %s | %s%s%s | %s" % (
             self.moment, self.after_s, self.last_said, had, "".join("; torn: %s (%s)" % torn for torn in self.torn),
-            "".join("; staged: " + name for name in self.staged), self.seen.status.get("verdict"))
+            "".join("; staged: " + name for name in self.staged), self.next.seen.status.get("verdict"))
 
 
 def put_hold(layer: Path) -> None:
@@ -223,18 +228,22 @@ def cut(moment: Moment, prepared: Prepared, work: Path) -> Cut:
         last_said = _last_words(vm.console)
         at_cut = offline.look_into(vm.disk, work / "at-cut")
         vm.setup = Setup(append=SMALLER)
-        vm.power_on()
-        seen = verdict.look(vm)
-        vm.tell("sync")
-        vm.power_cut()
-        then = offline.look_into(vm.disk, work / "then")
-        configured = read_configuration(then / CONF_DB)
-        assert configured is not None, vm.describe()
-        left = tuple(name for name in find_staged(then) if not is_of_update(name))
         return Cut(moment, after_s, last_said, read_configuration(at_cut / CONF_DB), find_torn(at_cut),
-                   find_staged(at_cut), seen, configured, find_torn(then), left)
+                   find_staged(at_cut), boot_and_look(vm, work / "then"))
     finally:
         vm.remove()
+
+
+def boot_and_look(vm: Vm, work: Path) -> NextBoot:
+    """Boot a machine from its disk, look at it when it is up, and at its files once it is off again."""
+    vm.power_on()
+    seen = verdict.look(vm)
+    vm.tell("sync")
+    vm.power_cut()
+    files = offline.look_into(vm.disk, work)
+    then = read_configuration(files / CONF_DB)
+    assert then is not None, vm.describe()
+    return NextBoot(seen, then, find_torn(files), find_staged(files))
 
 
 def _begin(phase: Phase, vm: Vm) -> float:

@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import pytest
 
 from ovsxen.sandbox import contents
-from tests.machines import offline, pasts, verdict, write_log
+from tests.machines import pasts, verdict, write_log
 from tests.machines.configuration import (
     IDENTITY_KEYS,
     LOCK_FILE,
@@ -26,9 +26,8 @@ from tests.machines.configuration import (
     is_of_update,
     read_configuration,
 )
-from tests.machines.cuts import BEFORE_AN_UPDATE, CONF_DB, SCHEMA, SMALLER, UPDATE
+from tests.machines.cuts import BEFORE_AN_UPDATE, CONF_DB, SCHEMA, SMALLER, UPDATE, NextBoot, boot_and_look
 from tests.machines.offline import Disk
-from tests.machines.verdict import Seen
 from tests.machines.vm import Setup, Vm, copy_sparsely, write_log_of
 from tests.machines.world import World
 from tests.machines.write_log import Write
@@ -67,15 +66,6 @@ class Flushed(NamedTuple):
         return "%5d writes | %s | %s%s%s" % (
             self.writes, self.digest[:8], self.configuration.describe() if self.configuration else "no conf.db",
             "".join("; torn: %s (%s)" % torn for torn in self.torn), "".join("; staged: " + at for at in self.staged))
-
-
-class NextBoot(NamedTuple):
-    """The boot of a machine with such a disk, and its files after that."""
-
-    seen: Seen
-    then: Configuration
-    torn: Tuple[Torn, ...]
-    staged: Tuple[str, ...]
 
 
 @pytest.fixture(scope="module")
@@ -163,14 +153,7 @@ def _boot(logged: Logged, one: Flushed, work: Path) -> NextBoot:
     (work / "replayed").rename(work / "disk.img")
     vm = Vm(world, work / "vm", Setup("" if one.needs_update else SMALLER, loader=logged.world.loader))
     try:
-        vm.power_on()
-        seen = verdict.look(vm)
-        vm.tell("sync")
-        vm.power_cut()
-        files = offline.look_into(vm.disk, work / "then")
-        then = read_configuration(files / CONF_DB)
-        assert then is not None, vm.describe()
-        return NextBoot(seen, then, find_torn(files), find_staged(files))
+        return boot_and_look(vm, work / "then")
     finally:
         vm.remove()
         (work / "disk.img").unlink()
