@@ -13,6 +13,11 @@ for size in 268435456 16777216 1048576 65536 4096; do
     while fallocate -l $size /filler.$n; do n=$((n + 1)); done
     rm -f /filler.$n
 done 2>/dev/null; ! echo x 2>/dev/null >/root/no-room"""
+USE_UP_LAST_BLOCK = """for size in 1000 100 1; do for n in 1 2 3 4 5 6 7 8 9 10; do
+    ovs-vsctl --timeout=20 --no-wait set open . external_ids:short=$(head -c $size /dev/zero | tr '\\0' x)$n || break
+done; done 2>/dev/null; true"""
+"""What conf.db still has room for in its own: the purge of a boot, or a part of what networkd writes, would fit."""
+
 MAKE_ROOM = "rm /filler.*"
 LONG = "ovs-vsctl --timeout=20 set open . external_ids:long=$(head -c 4096 /dev/zero | tr '\\0' x)"
 HISTORY = "/var/lib/ovsxen/boots.json"
@@ -30,6 +35,7 @@ def fill(vm: Vm) -> str:
     """
     before = vm.tell(SUMS)
     vm.tell(FILL)
+    vm.tell(USE_UP_LAST_BLOCK)
     assert vm.run("echo x >/root/no-room").code != 0
     return before
 
