@@ -14,7 +14,7 @@ STATUS: Dict[str, Any] = {
 TRUE = Seen(
     systemd="running", unit="active", boot_id="b", status=STATUS, code=0,
     pids={"ovsdb-server": [5], "ovs-vswitchd": [7]}, bridges=("xenbr0",), managers=("ssl:192.0.2.1:6640",),
-    generations=("3", "3"), module="openvswitch", datapaths="system@ovs-system", notes=())
+    generations=("3", "3"), module="openvswitch loaded", datapaths="system@ovs-system", notes=())
 
 
 def test_a_true_verdict_has_no_lies() -> None:

@@ -1,15 +1,19 @@
 """What `ovsxen status` says of a machine, beside what others say of the same: systemd, ovs-vsctl, /proc, the kernel."""
 
 import json
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 from tests.container import DAEMONS
 from tests.machines.configuration import Configuration
 from tests.machines.networks import NETWORKS
+from tests.machines.nspawn import Nspawn
 from tests.machines.vm import Vm
 
+Machine = Union[Vm, Nspawn]
 RUNNING, DEGRADED = "running", "degraded"
 CODES = {RUNNING: 0, DEGRADED: 150}
+MODULE = """grep -q '^openvswitch ' /proc/modules && echo openvswitch loaded ||
+    ! grep -q /openvswitch.ko /lib/modules/$(uname -r)/modules.builtin || echo openvswitch built in"""
 NOTES = "/etc/openvswitch/conf.db.recovery-*.json"
 
 
@@ -36,21 +40,22 @@ def read_status(vm: Vm) -> Dict[str, Any]:
     return status
 
 
-def look(vm: Vm) -> Seen:
+def look(machine: Machine) -> Seen:
     """A machine that is up, from all sides. What cannot be had is "" or nothing, which no test takes for good."""
     def words(command: str) -> Tuple[str, ...]:
-        return tuple(sorted(vm.run(command).out.split()))
+        return tuple(sorted(machine.run(command).out.split()))
 
-    systemd = vm.wait_booted()
-    status = vm.run("ovsxen status --json")
+    systemd = machine.wait_booted()
+    status = machine.run("ovsxen status --json")
     return Seen(
-        systemd=systemd, unit=vm.run("systemctl is-active openvswitch.service").out.strip(), boot_id=vm.boot_id,
+        systemd=systemd, boot_id=machine.boot_id,
+        unit=machine.run("systemctl is-active openvswitch.service").out.strip(),
         status=json.loads(status.out or "{}"), code=-1 if status.code is None else status.code,
         pids={name: [int(pid) for pid in words("pidof " + name)] for name in DAEMONS},
         bridges=words("ovs-vsctl --bare --columns=name list Bridge"), managers=words("ovs-vsctl get-manager"),
-        generations=tuple(vm.run("ovs-vsctl get Open_vSwitch . next_cfg cur_cfg").out.split()),
-        module=vm.run("grep -o ^openvswitch. /proc/modules").out.strip(),
-        datapaths=vm.run("ovs-dpctl dump-dps").out.strip(), notes=words("ls " + NOTES))
+        generations=tuple(machine.run("ovs-vsctl get Open_vSwitch . next_cfg cur_cfg").out.split()),
+        module=machine.run(MODULE).out.strip(),
+        datapaths=machine.run("ovs-dpctl dump-dps").out.strip(), notes=words("ls " + NOTES))
 
 
 def find_lies(seen: Seen) -> List[str]:
@@ -59,7 +64,7 @@ def find_lies(seen: Seen) -> List[str]:
     verdict = DEGRADED if seen.notes else RUNNING
     follows = len(set(seen.generations)) == 1 and len(seen.generations) == 2
     is_so = {"verdict": verdict, "exit_code": CODES[verdict], "boot_id": seen.boot_id, "bridges": len(seen.bridges),
-             "managers": list(seen.managers), "module": "%s loaded" % seen.module,
+             "managers": list(seen.managers), "module": seen.module,
              "link": "up" if follows else "behind"}
     said_of_daemons = {name: [said["daemons"][name]["pid"]] for name in DAEMONS}
     lies = ["%s: it says %r, and it is %r" % (name, said[name], there) for name, there in is_so.items()
