@@ -4,6 +4,7 @@ from typing import Dict, NamedTuple
 
 from ovsxen.host.systemd import SWITCH_UNIT, SYNC_UNIT
 from tests.container import DAEMONS
+from tests.machines import verdict
 from tests.machines.guests import assert_frames_pass
 from tests.machines.nspawn import Nspawn
 
@@ -41,9 +42,12 @@ def look(host: Nspawn) -> Seen:
 
 
 def assert_whole_again(host: Nspawn, before: Seen, *others: str) -> None:
-    """As it was, and it forwards; of what ran, all but `others` goes on, and those are followed by others."""
+    """As it was, which it says truly, and it forwards; of what ran, all but `others` goes on, and those are followed by
+    others.
+    """
     after = look(host)
     assert {name for name in after.pids if after.pids[name] != before.pids[name]} == set(others), (before, after)
     assert "0" not in after.pids.values()
     assert (after.bridges, after.interfaces) == (before.bridges, before.interfaces)
+    assert verdict.find_lies(verdict.look(host)) == []
     assert_frames_pass(host)
