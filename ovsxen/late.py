@@ -4,8 +4,6 @@ xcp-networkd has then found no switch, or last boot's bridges, which are gone by
 the management network among them, at its own start alone. So it is started again, after the switch.
 """
 
-from typing import Optional
-
 from ovsxen.host import boot_times, systemd
 from ovsxen.ovs import ovsdb
 from ovsxen.ovs.daemons import OVSDB_SERVER, find
@@ -19,16 +17,16 @@ SAID = "an earlier start of this boot failed, and %s did not wait: it is begun a
        "a network is missing" % NETWORKD_UNIT
 
 
-def make_up(host: Host, before: Optional[Report]) -> str:
+def make_up(host: Host, before: Report) -> str:
     """Have xcp-networkd begin again where it was too early for a switch that has just come up; gives what to say of it.
 
     To be called before systemd is told that the switch is up: what is begun again waits for that. `before`: the start
     before in this boot. Raises AdministratorError, NoAnswer, NotInstalled.
     """
-    if before is None or before.went_well or not boot_times.is_there(host.paths):
+    if before.went_well or not boot_times.is_there(host.paths):
         return ""
     within_s = host.settings.answer_timeout_s
     with Connection(host.paths.db_sock, find(host.paths, OVSDB_SERVER).label, within_s) as connection:
         if ovsdb.read_switch(connection, within_s).bridges:
             return ""
-    return SAID if systemd.begin_again(NETWORKD_UNIT, systemd.WITHIN_S) else ""
+    return SAID if systemd.restart_unit(NETWORKD_UNIT, systemd.WITHIN_S) else ""

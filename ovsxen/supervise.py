@@ -201,9 +201,9 @@ class Supervisor:
 
     def make_up(self) -> None:
         """See to who did not wait for a switch that is up only now."""
-        if self.before is None or self.before.went_well:
+        if self.before is None:
             return
-        from ovsxen import late  # a boot that goes well does without
+        from ovsxen import late  # the first start of a boot does without
 
         try:
             said = late.make_up(self.host, self.before)

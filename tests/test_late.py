@@ -15,21 +15,21 @@ from tests.conftest import SandboxHost
 WELL = Report("boot", True, (Phase("configuration", Outcome.DONE, ""),), (), ())
 FAILED = WELL._replace(phases=(Phase("ovs-vswitchd", Outcome.FAILED, ""),))
 KILLED = WELL._replace(finished=False)
-SYSTEMCTL = '#!/bin/sh\necho "$*" >>%s\ncase $1 in show) echo ActiveState=%s;; esac\n'
+SYSTEMCTL = '#!/bin/sh\necho "$*" >>%s\ncase $1 in is-active) echo %s; exit %d;; esac\n'
 
 
 @pytest.fixture
 def asked(host: SandboxHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What systemctl was asked to do; the host has a systemd for this test, which says that xcp-networkd is active."""
     monkeypatch.setattr("ovsxen.host.boot_times.is_there", lambda _paths: True)  # else only this machine's own would do
-    return stand_in_systemctl(tmp_path, monkeypatch, "active")
+    return stand_in_systemctl(tmp_path, monkeypatch, "active", 0)
 
 
-def stand_in_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> Path:
+def stand_in_systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, code: int) -> Path:
     asked = tmp_path / "asked"
     program = tmp_path / "bin/systemctl"
     program.parent.mkdir(exist_ok=True)
-    program.write_text(SYSTEMCTL % (asked, state))
+    program.write_text(SYSTEMCTL % (asked, state, code))
     program.chmod(0o755)
     monkeypatch.setenv("PATH", os.pathsep.join([str(program.parent)] + proc.search_path()))
     return asked
@@ -61,5 +61,5 @@ def test_bridges_that_are_there_are_left_to_who_made_them(host: SandboxHost, ask
 def test_a_networkd_that_has_not_begun_waits_as_it_should(
         host: SandboxHost, asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     host.start()
-    stand_in_systemctl(tmp_path, monkeypatch, "inactive")
+    stand_in_systemctl(tmp_path, monkeypatch, "inactive", 3)
     assert make_up(host, FAILED) == "" and "restart" not in asked.read_text()

@@ -13,33 +13,26 @@ SYNC_UNIT = "openvswitch-xapi-sync.service"
 SPARING = "ovsxen-spare-all.conf"
 """A drop-in that is there only while a unit is started anew, and by which nothing ends that runs in it."""
 
-BEGUN = ("active", "activating", "reloading")
+BEGINS = ("activating", "reloading")
+"""States of a unit that is not active yet, or not again."""
+
 WITHIN_S = 30.0
 """What systemctl has for an answer, or for what it does by itself."""
 
 
 def restart_unit(name: str, within_s: float) -> bool:
-    """Have a unit that runs be restarted, without waiting for it; False where it does not run, and is left so.
+    """Have a unit that runs, or is about to, be restarted, without waiting for it; False where it has not begun, and is
+    left so.
 
     Raises AdministratorError, NoAnswer, NotInstalled.
     """
-    if proc.run(("systemctl", "is-active", "--quiet", name), within_s).returncode != 0:
+    asked = proc.run(("systemctl", "is-active", name), within_s)
+    if asked.returncode != 0 and asked.stdout.strip() not in BEGINS:
         return False
     ended = proc.run(("systemctl", "--no-block", "try-restart", name), within_s)
     if ended.returncode != 0:
         raise AdministratorError("%s was not restarted (%s)" % (name, ended.complaint),
                                  "run `systemctl restart %s`" % name)
-    return True
-
-
-def begin_again(name: str, within_s: float) -> bool:
-    """Have a unit that runs, or is about to, be restarted, without waiting; False where it has not begun.
-
-    Raises AdministratorError, NoAnswer, NotInstalled.
-    """
-    if look_at(name, within_s).state not in BEGUN:
-        return False
-    _systemctl(("--no-block", "try-restart", name), within_s, "run `systemctl restart %s`" % name)
     return True
 
 

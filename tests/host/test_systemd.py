@@ -29,10 +29,16 @@ def test_a_unit_that_runs_is_restarted_and_not_waited_for(systemctl: Callable[[s
     assert calls.read_text().splitlines()[1:] == ["--no-block try-restart some.service"]
 
 
+def test_a_unit_that_is_about_to_run_is_restarted(systemctl: Callable[[str], Path]) -> None:
+    calls = systemctl('[ "$1" != is-active ] || { echo activating; exit 3; }')
+    assert restart_unit("some.service", 20)
+    assert calls.read_text().splitlines()[1:] == ["--no-block try-restart some.service"]
+
+
 def test_a_unit_that_does_not_run_is_left_so(systemctl: Callable[[str], Path]) -> None:
-    calls = systemctl("exit 3")
+    calls = systemctl("echo inactive; exit 3")
     assert not restart_unit("some.service", 20)
-    assert calls.read_text() == "is-active --quiet some.service\n"
+    assert calls.read_text() == "is-active some.service\n"
 
 
 def test_a_restart_that_is_refused_says_what_to_run(systemctl: Callable[[str], Path]) -> None:
