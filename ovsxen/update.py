@@ -159,12 +159,16 @@ class MaybeWritten(NoAnswer):
 
 
 def _agree(job: Job, xapi: Xapi, wanted: Wanted) -> Configuration:
-    """Read, plan and write until nothing differs: somebody may write in between, and answers may get lost."""
+    """Read, plan and write until nothing differs: somebody may write in between, and answers may get lost. A try that
+    somebody crossed and one that was written are counted apart: the last one that may be crossed has its look, too.
+    """
     lost: List[NoAnswer] = []
-    for _ in range(PASSES):
+    crossed = written = 0
+    while crossed < PASSES and written < PASSES:
         try:
             switch = _pass(job, xapi, wanted)
         except ovsdb.Changed:
+            crossed += 1
             continue
         except NoAnswer as error:
             lost.append(error)
@@ -176,8 +180,9 @@ def _agree(job: Job, xapi: Xapi, wanted: Wanted) -> Configuration:
                 if isinstance(one, MaybeWritten) and not job.done:
                     _tell(job, one.planned)  # it was written, since nothing differs
             return switch
-    raise _not_written(Refused("the switch was written to again and again and still is not as XAPI wants it: somebody "
-                               "else writes too", "find out who does, and run `ovsxen update`"))
+        written += 1
+    raise _not_written(Refused("the switch was written to again and again and was never seen as XAPI wants it: "
+                               "somebody else writes too", "find out who does, and run `ovsxen update`"))
 
 
 def _not_written(error: OvsxenError) -> SwitchRefused:
