@@ -456,17 +456,24 @@ def raw_answer(world: World) -> bytes:
 
 
 @pytest.mark.parametrize("of, records", [("network", 10000), ("PIF", 3000), ("VLAN", 5000)])
-def test_a_huge_pool_costs_seconds_and_no_more_memory_than_dom0_has(world: World, of: str, records: int) -> None:
+def test_a_huge_pool_costs_no_more_memory_than_dom0_has(world: World, of: str, records: int) -> None:
     world.xapi.faults.set("huge", of=of, records=records)
-    began_s = time.monotonic()
-    child = world.host.spawn("update")
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = status  # it is waited for
-    assert status == 0
-    assert time.monotonic() - began_s < WITHIN_S
-    assert usage.ru_maxrss < 300 * 1024  # KiB; 10,000 networks are an answer of 14 MB
+    done = subprocess.run(
+        [sys.executable, "-c", WEIGHED, sys.executable, "-m", "ovsxen", "update"], env=world.host.environment(),
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, universal_newlines=True, timeout=WAITED_WITHIN_S)
+    assert done.returncode == 0
+    assert int(done.stdout.splitlines()[-1]) < 300 * 1024  # KiB; 10,000 networks are an answer of 14 MB
     world.xapi.faults.clear()
     world.agree()
+
+
+WEIGHED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""Run a command and print its peak in KiB. By a small process: a peak begins at the parent's, and tests are large."""
 
 
 def test_two_plugins_at_once_do_the_work_once(world: World) -> None:
