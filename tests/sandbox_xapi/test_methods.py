@@ -135,6 +135,6 @@ def test_a_thousand_networks_are_served_at_once(make_xapi: MakeXapi, host: Host)
     body = ("<methodCall><methodName>PIF.get_all_records</methodName><params><param><value>%s</value></param></params>"
             "</methodCall>" % session.handle)
     first = host.post(body)
-    began = time.monotonic()
+    began = time.process_time()
     assert host.post(body) == first and len(first) > 1000000
-    assert time.monotonic() - began < 0.5  # a few ms where nobody else wants the machine
+    assert time.process_time() - began < 0.5  # a few ms of the processor, whoever else wants it
