@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ovsxen.host import detach, proc, process
 from ovsxen.host.clock import Deadline
@@ -22,6 +23,10 @@ from ovsxen.sandbox.xapi.server import FakeXapi
 from ovsxen.sandbox.xapi.world import make_world
 from ovsxen.xapi.session import connect
 from tests.frames import Wire, plugged_in
+
+# How long an example may take says nothing on a machine that others use, too.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LIMIT_S = 120

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsxen.answer import SHOWN_NOTES, Answer, UpdateReport, read_update_report, write_update_report
@@ -17,7 +17,6 @@ from ovsxen.plan import (
     NO_CHANGE,
 )
 
-UNHURRIED = settings(deadline=None)
 TEXTS = st.text(max_size=30)
 LINES = st.text("ab .:\t\n\r\v\f\0\x1b\x1c\x85\u2028\u00e9\U0001f600\udc80", max_size=20)
 ANSWERS = st.builds(Answer, LINES, st.just(()), st.lists(LINES, max_size=12).map(tuple))
@@ -47,7 +46,6 @@ def test_notes_come_after_the_text(answer: Answer, line: str) -> None:
     assert answer.line == line
 
 
-@UNHURRIED
 @given(ANSWERS)
 def test_the_line_is_ascii_and_one_line(answer: Answer) -> None:
     line = answer.line
@@ -80,7 +78,6 @@ def test_the_json_has_every_note_whole() -> None:
     assert answer.as_json() == {"text": NO_CHANGE, "changes": ["a change"], "notes": list(notes)}
 
 
-@UNHURRIED
 @given(st.builds(UpdateReport, TEXTS, st.builds(Answer, TEXTS, st.lists(TEXTS).map(tuple), st.lists(TEXTS).map(tuple)),
                  TEXTS, st.just(("odd",)), st.dictionaries(TEXTS, st.integers(0, 2 ** 31)),
                  st.just(("xenbr1",))))

@@ -29,7 +29,7 @@ BOOT = st.builds(Boot, NAMES, NAMES, NAMES, NAMES, st.integers(0, 10 ** 9), st.i
                  st.lists(st.builds(Start, st.lists(PHASE, min_size=1, max_size=12).map(tuple), st.booleans()),
                           min_size=1, max_size=4).map(tuple), st.none() | SYSTEM)
 BOOTS = st.lists(BOOT, min_size=1, max_size=10).map(tuple)
-ANY = settings(deadline=None, max_examples=30)
+ANY = settings(max_examples=30)
 
 
 def start(began_s: float, *phases: Tuple[str, float, Outcome], finished: bool = True) -> Start:

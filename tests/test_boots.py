@@ -57,7 +57,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lib") / "ovsxen/boots.json"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(ONE_BOOT, max_size=BOOTS).map(tuple))
 def test_what_is_read_is_what_was_last_written(written: Path, boots: Tuple[Boot, ...]) -> None:
     write_history(written, History(boots))

@@ -4,7 +4,7 @@ import itertools
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ovsxen.errors import AdministratorError
@@ -222,10 +222,10 @@ def touched(edit: Edit, table: str) -> Set[str]:
     return {change.uuid for change in edit.changes if change.table == table}
 
 
-UNHURRIED = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=60)
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_planning_again_after_it_was_applied_changes_nothing(case: Case) -> None:
     after = case._replace(world=applied(case.world, case.planned.edit))
@@ -234,7 +234,7 @@ def test_planning_again_after_it_was_applied_changes_nothing(case: Case) -> None
     assert after.planned.done == () and after.planned.cleared == ()
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_after_an_update_the_manager_is_what_xapi_wants(case: Case) -> None:
     switch = applied(case.world, case.planned.edit).switch
@@ -244,7 +244,7 @@ def test_after_an_update_the_manager_is_what_xapi_wants(case: Case) -> None:
     assert case.wanted.ssl is None or switch.ssl == case.wanted.ssl
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES, st.data())
 def test_the_order_of_what_is_read_changes_nothing(case: Case, data: st.DataObject) -> None:
     switch, leftovers = case.world
@@ -262,7 +262,7 @@ def test_the_order_of_what_is_read_changes_nothing(case: Case, data: st.DataObje
     assert two.done == one.done
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_a_secure_bridge_that_shall_be_secure_is_never_open(case: Case) -> None:
     for bridge in case.known:
@@ -273,7 +273,7 @@ def test_a_secure_bridge_that_shall_be_secure_is_never_open(case: Case) -> None:
                         if change.uuid == bridge.uuid and change.column == "fail_mode"]
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_bridges_that_xapi_does_not_know_or_that_are_held_are_never_touched(case: Case) -> None:
     spared = [bridge for bridge in case.world.switch.bridges if bridge not in case.known]
@@ -288,7 +288,7 @@ def test_bridges_that_xapi_does_not_know_or_that_are_held_are_never_touched(case
         assert "bridge %s was left as it is: why" % name in planned.notes
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_managers_that_are_not_xapis_stay_and_unknown_forms_are_told(case: Case) -> None:
     planned = case.planned
@@ -300,7 +300,7 @@ def test_managers_that_are_not_xapis_stay_and_unknown_forms_are_told(case: Case)
         assert told == (not one.is_kept and parse_target(one.target) is None)
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_without_a_reset_the_keys_and_columns_of_others_survive(case: Case) -> None:
     planned = case._replace(emer_reset="never").planned
@@ -315,7 +315,7 @@ def test_without_a_reset_the_keys_and_columns_of_others_survive(case: Case) -> N
             assert change.column in ("fail_mode", "manager_options", "ssl")
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_after_a_reset_a_bridge_has_its_mac_and_what_xapi_wants_and_no_more(case: Case) -> None:
     assume(case.resets)
@@ -342,7 +342,7 @@ def without(values: Dict[str, str], key: str) -> Dict[str, str]:
     return {name: value for name, value in values.items() if name != key}
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_a_change_changes_something_once(case: Case) -> None:
     edit = case.planned.edit
@@ -354,7 +354,7 @@ def test_a_change_changes_something_once(case: Case) -> None:
     assert case.resets or all(change.column != "ports" for change in edit.expected)
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_whatever_a_reset_loses_is_written_down(case: Case) -> None:
     planned = case.planned
@@ -378,7 +378,7 @@ def is_lost(was: Any, now: Any) -> bool:
     return set(was) > set(now) & set(was) if isinstance(was, dict) else now in empty and was not in empty
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_a_reset_is_part_of_a_change_of_managers_and_of_nothing_else(case: Case) -> None:
     planned = case.planned
@@ -390,7 +390,7 @@ def test_a_reset_is_part_of_a_change_of_managers_and_of_nothing_else(case: Case)
             "fail_mode", "other_config", "external_ids"}
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_secured_are_those_that_turn_secure_or_are_secure_without_a_controller(case: Case) -> None:
     known = {bridge.name: bridge for bridge in case.known}
@@ -400,7 +400,7 @@ def test_secured_are_those_that_turn_secure_or_are_secure_without_a_controller(c
             before.fail_mode != SECURE or after[name].controller == Refs())}
 
 
-@UNHURRIED
+@EXAMPLES
 @given(CASES)
 def test_what_is_said_to_be_done_is_what_differs_in_the_end(case: Case) -> None:
     done = case.planned.done

@@ -465,7 +465,7 @@ MAYBE_KNOWN = st.one_of(st.none(), KNOWN)
 NEUTRON = st.sampled_from(NEUTRON_WORDS)
 SETTLED = st.sampled_from((always, never))
 Maps = Dict[str, Ids]
-EXAMPLES = settings(max_examples=200, deadline=None)
+EXAMPLES = settings(max_examples=200)
 
 
 def rows_of(interfaces: Maps, bridges: Maps) -> List[Any]:
@@ -544,7 +544,7 @@ def test_no_id_is_ever_empty(interfaces: Maps, bridges: Maps, known: Optional[Kn
         assert not set(dict(edit.sets)) & set(edit.drops)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(STEPS, st.booleans()), max_size=25))
 def test_whatever_happened_every_id_is_right_in_the_end(steps: List[Tuple[Step, bool]]) -> None:
     """With transactions that were lost in between, and XAPI away now and then."""

@@ -385,7 +385,7 @@ class World:
         self.now_s += 1.0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from([OVSDB_SERVER, VSWITCHD]), st.sampled_from(["gone", "stopped", "hung"]),
                           st.integers(0, 40)), max_size=25))
 def test_whatever_befalls_the_daemons_both_are_well_in_the_end_and_none_was_tried_too_often(

@@ -250,7 +250,7 @@ def test_after_whatever_happened_every_id_is_right(syncing: Syncing, xapi: FakeX
     syncing.vsctl("del-port", "vif1.0")
     examples = []
 
-    @settings(max_examples=8, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=8, derandomize=True, database=None)
     @given(st.lists(STEPS, min_size=10, max_size=16))
     def live(steps: List[Step]) -> None:
         examples.append(1)

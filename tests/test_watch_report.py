@@ -43,7 +43,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run") / "watch.json"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(REPORTS)
 def test_what_is_read_is_what_was_last_written(written: Path, report: WatchReport) -> None:
     write_watch_report(written, report)

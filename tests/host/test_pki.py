@@ -260,7 +260,7 @@ def is_told(path: Path, refusal: str) -> bool:
     return str(path) in refusal and "\n" not in refusal
 
 
-RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+RELAXED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @RELAXED

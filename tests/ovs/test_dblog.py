@@ -66,7 +66,7 @@ while ENDS[-1] < len(GOOD):
     ENDS.append(ENDS[-1] + len(GOOD[ENDS[-1]:].split(b"\n")[0]) + 1 + int(GOOD[ENDS[-1]:].split(b" ")[2]))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(at=st.integers(0, len(GOOD) - 1), flip=st.integers(1, 255))
 def test_a_byte_that_changed_anywhere_ends_the_good_part_before_its_record(at: int, flip: int) -> None:
     damaged = GOOD[:at] + bytes([GOOD[at] ^ flip]) + GOOD[at + 1:]
@@ -75,7 +75,7 @@ def test_a_byte_that_changed_anywhere_ends_the_good_part_before_its_record(at: i
     assert log.good_bytes == max(end for end in ENDS if end <= at)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(size=st.integers(1, len(GOOD) - 1))
 def test_a_log_that_was_cut_anywhere_keeps_its_whole_records(size: int) -> None:
     log = check_bytes(GOOD[:size])
@@ -83,7 +83,7 @@ def test_a_log_that_was_cut_anywhere_keeps_its_whole_records(size: int) -> None:
     assert (log.kind is Kind.GOOD) == (size in ENDS)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(content=st.binary(max_size=300))
 def test_any_bytes_are_judged_without_an_error(content: bytes) -> None:
     assert check_bytes(content).kind is not Kind.GOOD

@@ -4,13 +4,12 @@ import ipaddress
 from typing import Union
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsxen.ovs.targets import Target, canonical_address, parse_target
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
-UNHURRIED = settings(deadline=None)
 PORTS = st.integers(1, 65535)
 IPV4 = st.ip_addresses(v=4)
 IPV6 = st.ip_addresses(v=6)
@@ -99,7 +98,6 @@ def test_only_the_two_schemes_of_tls_use_it(text: str, uses_ssl: bool) -> None:
     assert target is not None and target.uses_ssl is uses_ssl
 
 
-@UNHURRIED
 @given(IPV4 | IPV6, PORTS, st.sampled_from(["ssl", "tcp"]))
 def test_an_address_and_a_port_are_what_they_say(address: Address, port: int, scheme: str) -> None:
     target = parse_target("%s:%s:%d" % (scheme, spelled(address), port))
@@ -108,7 +106,6 @@ def test_an_address_and_a_port_are_what_they_say(address: Address, port: int, sc
     assert parse_target(str(target)) == target
 
 
-@UNHURRIED
 @given(IPV6, PORTS)
 def test_every_spelling_of_an_ipv6_address_is_the_same_target(address: ipaddress.IPv6Address, port: int) -> None:
     spellings = (address.compressed, address.exploded, address.exploded.upper())
@@ -116,7 +113,6 @@ def test_every_spelling_of_an_ipv6_address_is_the_same_target(address: ipaddress
     assert len({parse_target("ssl:%s" % spelling) for spelling in spellings}) == 1
 
 
-@UNHURRIED
 @given(IPV4 | IPV6, PORTS, st.sampled_from(["pssl", "ptcp"]))
 def test_a_passive_target_names_its_port_first(address: Address, port: int, scheme: str) -> None:
     target = parse_target("%s:%d:%s" % (scheme, port, spelled(address)))
@@ -126,7 +122,6 @@ def test_a_passive_target_names_its_port_first(address: Address, port: int, sche
     assert parse_target("%s:%d" % (scheme, port)) == Target(scheme, "", port)
 
 
-@UNHURRIED
 @given(IPV4 | IPV6)
 def test_an_address_keeps_its_value_in_its_one_spelling(address: Address) -> None:
     canonical = canonical_address(address.exploded)
@@ -142,7 +137,6 @@ def test_what_is_no_ip_address_has_no_spelling(text: str) -> None:
     assert canonical_address(text) == ""
 
 
-@UNHURRIED
 @given(st.sampled_from(["", "ssl:", "pssl:", "tcp:", "ptcp:", "unix:"]),
        st.text("0159af:[].%/ \n\0\u0661\udc80", max_size=8))
 def test_no_text_makes_parsing_fail(scheme: str, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Tuple
 from xml.dom import minidom
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovsxen.errors import AdministratorError, NoAnswer, NotInstalled, Refused
@@ -79,16 +79,16 @@ def as_read(cache: Cache) -> Cache:
     return cache._replace(pifs=tuple(pif._replace(currently_attached=False) for pif in cache.pifs))
 
 
-unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+EXAMPLES = settings(max_examples=60)
 
 
-@unhurried
+@EXAMPLES
 @given(caches(CARRIED))
 def test_what_is_written_is_read_back_with_nothing_attached(cache: Cache) -> None:
     assert read_cache(write_cache(cache)) == as_read(cache)
 
 
-@unhurried
+@EXAMPLES
 @given(caches(st.one_of(AWKWARD, st.text(max_size=6))))
 def test_whatever_a_text_holds_the_file_can_be_read_and_is_plain_ascii(cache: Cache) -> None:
     content = write_cache(cache)
@@ -96,7 +96,7 @@ def test_whatever_a_text_holds_the_file_can_be_read_and_is_plain_ascii(cache: Ca
     assert read_cache(write_cache(read_cache(content))) == read_cache(content)
 
 
-@unhurried
+@EXAMPLES
 @given(caches(CARRIED))
 def test_the_order_of_the_records_changes_nothing(cache: Cache) -> None:
     turned = Cache(
@@ -107,7 +107,7 @@ def test_the_order_of_the_records_changes_nothing(cache: Cache) -> None:
     assert write_cache(turned) == write_cache(cache)
 
 
-@unhurried
+@EXAMPLES
 @given(caches(st.text("abc-:/0. \x85\u2028\u00e9<&\"'", max_size=8).map(str.strip)))
 def test_pretty_printing_changes_nothing(cache: Cache) -> None:
     content = re.sub(rb">([^<>]*)<", rb">\n\t\t\t\1\r\n\t\t<", write_cache(cache))
