@@ -138,6 +138,7 @@ def test_a_restart_that_keeps_flows_keeps_those_of_the_kernels_datapath(gone: Jo
 
 def test_a_machine_that_is_up_already_answers(vm: Vm) -> None:
     assert vm.run("ovsxen status").code == 0
+    vm.run("sync")  # what was written seconds before a cut is lost, and that is said
     vm.power_cut()
     vm.setup = vm.setup._replace(saved=False)
     vm.power_on()
